@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Every error that a user of this package can cause or has to act on."""
+
+
+class NetVLADError(Exception):
+    """What was wrong, what was expected and what to do next, in one sentence."""
+
+
+class ConfigError(NetVLADError):
+    """A value or a name in the configuration is not possible."""
+
+
+class ImageError(NetVLADError):
+    """An image can't be decoded, or is no picture of a place."""
+
+
+class ModelError(NetVLADError):
+    """A network can't be built or a model file can't be used."""
+
+
+class WeightsError(NetVLADError):
+    """A file of foreign weights can't be read or does not hold what it should."""
+
+
+class DescriptorError(NetVLADError):
+    """A descriptor has the wrong length, norm, or fingerprint."""
+
+
+class DatabaseError(NetVLADError):
+    """A keyframe database can't be read or written."""
+
+
+class BagError(NetVLADError):
+    """A bag can't be read or holds nothing to work on."""
