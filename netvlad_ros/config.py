@@ -148,9 +148,6 @@ class DatabaseConfig(Section):
     autosave_s: float = param(
         30.0, "Save new keyframes every so many seconds; 0 saves at shutdown only.", ge=0.0, le=86400.0
     )
-    precision: str = param(
-        "fp32", "How Faiss keeps descriptors: fp32 is exact, fp16 takes half the memory.", choices=("fp32", "fp16")
-    )
     max_matches: int = param(20, "How many matches a search returns.", ge=1, le=1000, live=True)
 
 
@@ -234,6 +231,12 @@ class NetworkConfig(Section):
     input_width_px: int = param(0, "Width the weights were trained at; 0 if any.", ge=0, le=8192)
     input_height_px: int = param(0, "Height the weights were trained at; 0 if any.", ge=0, le=8192)
     normalise_features: bool = param(True, "L2-normalise local features before they are aggregated.")
+    norm_safeguard: str = param(
+        "added",
+        "How an L2 norm avoids dividing by zero: sqrt(sum + 1e-12) as matconvnet and the NetVLAD authors, "
+        "sqrt(max(sum, 1e-12)) as TensorFlow, or max(norm, 1e-12) as PyTorch.",
+        choices=("added", "clamped_square", "clamped_norm"),
+    )
     pooling: str = param("netvlad", "How local features are aggregated.", choices=("netvlad", "max", "avg", "gem"))
     clusters: int = param(64, "K, clusters of NetVLAD.", ge=1, le=4096)
     ghost_clusters: int = param(0, "Further clusters that are assigned to but not kept (GhostVLAD).", ge=0, le=4096)

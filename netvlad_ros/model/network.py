@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""The whole network, from RGB values to a descriptor, as one Keras model in one file."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from netvlad_ros.config import NetworkConfig
+from netvlad_ros.errors import ConfigError, ModelError
+from netvlad_ros.model.backbones import local_features
+from netvlad_ros.model.layers import (
+    FirstDimensions,
+    GeneralisedMean,
+    InputNormalisation,
+    L2Normalisation,
+    NetVLAD,
+    register,
+)
+
+
+@register
+class NetVLADNetwork(keras.Model):
+    """(B, H, W, 3) RGB values 0..255 of any height and width -> (B, D) descriptors of unit length.
+
+    Made by build_network(). Its file holds the NetworkConfig and the weights, nothing else.
+    """
+
+    def __init__(self, network: NetworkConfig, **kwargs: Any) -> None:
+        kwargs.setdefault("name", "netvlad_network")
+        image = keras.Input((None, None, 3), name="image_rgb")
+        super().__init__(image, _descriptor(image, network), **kwargs)
+        self.network = network
+
+    @property
+    def descriptor_dims(self) -> int:
+        """Length of a descriptor."""
+        return int(self.output_shape[-1])
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with architecture, weights or preprocessing."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.network), sort_keys=True).encode())
+        for weight in sorted(self.weights, key=lambda weight: weight.path):
+            digest.update(f"{weight.path}{tuple(weight.shape)}".encode())
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), np.float32))
+        return digest.hexdigest()[:16]
+
+    def get_config(self) -> dict[str, Any]:
+        return {"network": dataclasses.asdict(self.network), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "NetVLADNetwork":
+        return cls(NetworkConfig(**config["network"]), name=config["name"])
+
+
+def build_network(config: NetworkConfig) -> NetVLADNetwork:
+    """A network with freshly initialised weights. Raises ModelError for an impossible architecture."""
+    return NetVLADNetwork(config)
+
+
+def _descriptor(image: Any, config: NetworkConfig) -> Any:
+    """The layers in the order of the paper."""
+    x = InputNormalisation(config.channel_order, config.input_offset, config.input_scale, name="input_normalisation")(image)
+    x = local_features(x, config)  # (B, h, w, D)
+    if config.normalise_features:
+        x = L2Normalisation(config.norm_safeguard, name="feature_norm")(x)
+    x = _aggregate(x, config)  # (B, K * D) or (B, D)
+    x = L2Normalisation(config.norm_safeguard, name="descriptor_norm")(x)
+    if config.whitening_dims:
+        _refuse_more_dims("whitening_dims", config.whitening_dims, x.shape[-1])
+        x = layers.Dense(config.whitening_dims, name="whitening")(x)
+        x = L2Normalisation(config.norm_safeguard, name="whitened_norm")(x)
+    if config.descriptor_dims:
+        _refuse_more_dims("descriptor_dims", config.descriptor_dims, x.shape[-1])
+        x = FirstDimensions(config.descriptor_dims, name="first_dimensions")(x)
+        x = L2Normalisation(config.norm_safeguard, name="first_dimensions_norm")(x)
+    return x
+
+
+def _aggregate(features: Any, config: NetworkConfig) -> Any:
+    match config.pooling:
+        case "max":
+            return layers.GlobalMaxPooling2D(name="max_pooling")(features)
+        case "avg":
+            return layers.GlobalAveragePooling2D(name="average_pooling")(features)
+        case "gem":
+            return GeneralisedMean(name="gem_pooling")(features)
+        case _:
+            vlad = NetVLAD(config.clusters, config.ghost_clusters, config.assignment_bias, name="netvlad")
+            rows = L2Normalisation(config.norm_safeguard, name="intra_norm")(vlad(features))  # (B, K, D)
+            return layers.Flatten(name="flatten")(rows)  # cluster-major: k * D + d
+
+
+def _refuse_more_dims(name: str, wanted: int, available: int) -> None:
+    if wanted > available:
+        raise ModelError(f"{name}: expected at most {available}, which is what comes in, got {wanted}.")
+
+
+def save_model(model: NetVLADNetwork, path: str | Path) -> None:
+    """Writes a .keras file that load_model() reads on any Keras backend. Raises ModelError."""
+    if Path(path).suffix != ".keras":
+        raise ModelError(f"{path}: expected a name ending in .keras.")
+    try:
+        model.save(path)
+    except OSError as error:
+        raise ModelError(f"{path}: can't write the model ({error.strerror or error}).") from None
+
+
+def load_model(path: str | Path) -> NetVLADNetwork:
+    """A network from its .keras file. Raises ModelError that says what is wrong with the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(
+            f"{path}: there is no such model file; `netvlad import-weights` makes one from other projects' weights."
+        )
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except ConfigError as error:
+        raise ModelError(f"{path}: was made by another version of this package: {error}") from None
+    except Exception as error:  # Keras raises a dozen kinds, all of which mean the same to the user
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path}: expected a model that this package saved, but Keras can't load it ({first_line}); weights "
+            "of other projects must go through `netvlad import-weights`."
+        ) from None
+    if not isinstance(model, NetVLADNetwork):
+        raise ModelError(
+            f"{path}: expected a model that this package saved, got another Keras model ({model.name}); weights "
+            "of other projects must go through `netvlad import-weights`."
+        )
+    return model
