@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Our names, signs and order of every tensor, onto which each importer maps its foreign file.
+
+A tensor is named `layer/weight`, with the layer names of keras.applications where they exist:
+
+| name                              | shape              | convention                                    |
+|-----------------------------------|--------------------|-----------------------------------------------|
+| <conv>/kernel, <conv>/bias        | (h, w, in, out)    | cross-correlation, as Keras has it            |
+| <depthwise>/kernel                | (h, w, in, 1)      |                                               |
+| <bn>/gamma, beta, moving_mean ... | (channels,)        |                                               |
+| netvlad/assignment, netvlad/bias  | (D, K + G), (K+G,) | scores of the softmax; ghost clusters last    |
+| netvlad/centres                   | (K, D)             | positive: they are subtracted                 |
+| whitening/kernel, whitening/bias  | (K * D, dims)      | rows cluster-major: k * D + d                 |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from netvlad_ros.config import NetworkConfig
+from netvlad_ros.errors import WeightsError
+from netvlad_ros.model import NetVLADNetwork, build_network
+
+
+@dataclass(frozen=True)
+class InputPreset:
+    """How images were fed to a network when it was trained: (x - offset) * scale in this channel order."""
+
+    channel_order: str
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    meaning: str
+
+
+INPUT_PRESETS = {
+    "cartwheel-centred": InputPreset("bgr", (128.0,), (2 / 255,), "BGR or grey, -1 to 1; cartwheel's usual"),
+    "cartwheel-half-centred": InputPreset("bgr", (128.0,), (1 / 255,), "BGR or grey, -0.5 to 0.5; some grey models"),
+    "cartwheel-raw": InputPreset("bgr", (0.0,), (1.0,), "BGR or grey, 0 to 255; models before centring"),
+}
+
+
+@dataclass(frozen=True)
+class CanonicalWeights:
+    """What an importer makes of a foreign file."""
+
+    network: NetworkConfig
+    tensors: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Importer:
+    """One origin of weights: how its files are known and how they are read."""
+
+    origin: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, InputPreset | None], CanonicalWeights]
+
+
+def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
+    """A network that holds these weights. Raises WeightsError if they do not fit their architecture."""
+    model = build_network(weights.network)
+    wanted = {weight.path: weight for weight in model.weights}
+    missing, unknown = wanted.keys() - weights.tensors.keys(), weights.tensors.keys() - wanted.keys()
+    if missing or unknown:
+        raise WeightsError(
+            f"{source}: expected the tensors of {weights.network.backbone}, but {_some(missing)} missing and "
+            f"{_some(unknown)} unknown; was the architecture changed?"
+        )
+    for name, tensor in weights.tensors.items():
+        _refuse_unusable(source, name, tensor, tuple(wanted[name].shape))
+        wanted[name].assign(tensor)
+    return model
+
+
+def _refuse_unusable(source: Path, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise WeightsError(f"{source}: expected {name} of shape {shape}, got {tensor.shape}; is the file complete?")
+    if not np.isfinite(tensor).all():
+        raise WeightsError(f"{source}: {name} holds NaN or infinite values; the training must have diverged.")
+
+
+def _some(names: set[str]) -> str:
+    listed = ", ".join(sorted(names)[:3])
+    verb = "is" if len(names) == 1 else "are"
+    return f"{listed or 'none'}{' and more' if len(names) > 3 else ''} {verb}"
