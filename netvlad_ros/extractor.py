@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""A model file in, global descriptors out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from netvlad_ros.config import ExtractorConfig
+from netvlad_ros.errors import DescriptorError, ModelError
+from netvlad_ros.model import load_model
+from netvlad_ros.model.forward import compile_forward, prepare_runtime
+from netvlad_ros.preprocessing import network_input
+
+
+class NetVLADExtractor:
+    """Computes global descriptors with one model.
+
+    dims:        length of a descriptor.
+    fingerprint: which model, input size and truncation made a descriptor, such as 0fe1d8...@320x240; only
+                 descriptors of equal fingerprints can be compared.
+    size_px:     (width, height) images are resized to; None keeps their own.
+    """
+
+    def __init__(self, model: str | Path, config: ExtractorConfig | None = None) -> None:
+        """Raises ModelError if the file is no model or the device is not there."""
+        self.config = config or ExtractorConfig()
+        if not str(model):
+            raise ModelError("extractor.model: expected the path of a .keras model file, got nothing.")
+        prepare_runtime(self.config.device, self.config.threads)
+        network = load_model(model)
+        self.dims = self.config.descriptor_dims or network.descriptor_dims
+        if self.dims > network.descriptor_dims:
+            raise ModelError(
+                f"extractor.descriptor_dims: expected at most {network.descriptor_dims}, the dimensions of {model}, "
+                f"got {self.dims}."
+            )
+        self.size_px = _input_size(self.config, network.network.input_width_px, network.network.input_height_px)
+        size = "x".join(map(str, self.size_px)) if self.size_px else "own size"
+        truncated = f"/{self.dims}" if self.dims < network.descriptor_dims else ""
+        self.fingerprint = f"{network.fingerprint()}@{size}{truncated}"
+        self._forward = compile_forward(network, self.config.device)
+
+    def extract(self, image: np.ndarray) -> np.ndarray:
+        """The descriptor of one image, float32 of shape (dims,) and unit length.
+
+        image: uint8, RGB (H, W, 3) or grey (H, W). Raises ImageError if it is no picture of a place.
+        """
+        return self.extract_batch([image])[0]
+
+    def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The descriptors of several images, (len(images), dims); images of one size run at once."""
+        inputs = [network_input(image, self.size_px, self.config) for image in images]
+        if len({one.shape for one in inputs}) > 1:
+            return np.concatenate([self._run(one[None]) for one in inputs])
+        return self._run(np.stack(inputs)) if len(inputs) != 1 else self._run(inputs[0][None])
+
+    def warm_up(self) -> None:
+        """Compiles the network, so that the first image is not slower than the others."""
+        width, height = self.size_px or (640, 480)
+        self._forward(np.zeros((1, height, width, 3), np.uint8))
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        descriptors = self._forward(batch)[:, : self.dims]
+        lengths = np.linalg.norm(descriptors, axis=1, keepdims=True)
+        if not np.all(lengths > 0.0):  # NaN is not above zero either
+            raise DescriptorError(
+                "the network gave a descriptor without a length (NaN or zero); its weights or its input "
+                "normalisation must be damaged: import or train the model again."
+            )
+        return descriptors / lengths
+
+
+def _input_size(config: ExtractorConfig, model_width_px: int, model_height_px: int) -> tuple[int, int] | None:
+    width, height = config.input_width_px or model_width_px, config.input_height_px or model_height_px
+    return (width, height) if config.resize and width and height else None
