@@ -48,7 +48,7 @@ def parameters(section: Any) -> Iterator[tuple[str, Any, Param]]:
 
 def checked(name: str, value: Any, section: type, info: Param) -> Any:
     """The value in the type of its default. Raises ConfigError, saying what was expected."""
-    default = {item.name: item.default for item in dataclasses.fields(section)}[name]  # type: ignore[arg-type]
+    default = {item.name: item.default for item in dataclasses.fields(section)}[name]
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if isinstance(default, tuple) and isinstance(value, list):
@@ -65,8 +65,10 @@ def checked(name: str, value: Any, section: type, info: Param) -> Any:
 
 def _inside(value: float, info: Param) -> bool:
     """False for NaN too, whatever the range."""
-    return (info.ge if info.ge is not None else -float("inf")) <= value <= (
-        info.le if info.le is not None else float("inf")
+    return (
+        (info.ge if info.ge is not None else -float("inf"))
+        <= value
+        <= (info.le if info.le is not None else float("inf"))
     )
 
 
@@ -84,7 +86,9 @@ def range_text(info: Param) -> str:
 class CameraConfig(Section):
     """Where images come from, and whose they are."""
 
-    robot: str = param("", "Name of the robot, written into every message; empty if there is only one.")
+    robot: str = param(
+        "", "Name of the robot, written into every message; empty if there is only one."
+    )
     compressed: bool = param(False, "Subscribe to sensor_msgs/CompressedImage instead of Image.")
     converter: str = param(
         "auto",
@@ -99,16 +103,24 @@ class ExtractorConfig(Section):
 
     model: str = param("", "Path of the model file (.keras).")
     device: str = param(
-        "auto", "Where the network runs; auto takes a GPU if there is one.", choices=("auto", "cpu", "gpu")
+        "auto",
+        "Where the network runs; auto takes a GPU if there is one.",
+        choices=("auto", "cpu", "gpu"),
     )
-    threads: int = param(0, "CPU threads for one image; 0 takes what the runtime chooses.", ge=0, le=256)
+    threads: int = param(
+        0, "CPU threads for one image; 0 takes what the runtime chooses.", ge=0, le=256
+    )
     resize: bool = param(True, "Resize images to the input size; if false, their own size is kept.")
     input_width_px: int = param(0, "Input width in pixels; 0 takes the model's own.", ge=0, le=8192)
-    input_height_px: int = param(0, "Input height in pixels; 0 takes the model's own.", ge=0, le=8192)
+    input_height_px: int = param(
+        0, "Input height in pixels; 0 takes the model's own.", ge=0, le=8192
+    )
     descriptor_dims: int = param(
         0, "Keep the first dimensions only and normalise again; 0 keeps all.", ge=0, le=1_000_000
     )
-    min_side_px: int = param(32, "Images with a shorter side than this, in pixels, are refused.", ge=1, le=8192)
+    min_side_px: int = param(
+        32, "Images with a shorter side than this, in pixels, are refused.", ge=1, le=8192
+    )
     min_contrast: float = param(
         1.0,
         "Images whose grey levels (0 to 255) have a standard deviation below this are refused: "
@@ -146,7 +158,10 @@ class DatabaseConfig(Section):
         live=True,
     )
     autosave_s: float = param(
-        30.0, "Save new keyframes every so many seconds; 0 saves at shutdown only.", ge=0.0, le=86400.0
+        30.0,
+        "Save new keyframes every so many seconds; 0 saves at shutdown only.",
+        ge=0.0,
+        le=86400.0,
     )
     max_matches: int = param(20, "How many matches a search returns.", ge=1, le=1000, live=True)
 
@@ -179,7 +194,9 @@ class CandidateConfig(Section):
         le=10000,
         live=True,
     )
-    max_candidates: int = param(3, "How many candidates a query may have.", ge=1, le=1000, live=True)
+    max_candidates: int = param(
+        3, "How many candidates a query may have.", ge=1, le=1000, live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -204,12 +221,17 @@ class Config:
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 
-SECTIONS: dict[str, type[Section]] = {item.name: item.default_factory for item in dataclasses.fields(Config)}  # type: ignore[misc]
+SECTIONS: dict[str, type[Section]] = {
+    item.name: item.default_factory  # type: ignore[misc]
+    for item in dataclasses.fields(Config)
+}
 
 
 def parameter_names() -> list[str]:
     """`section.name` of every value there is."""
-    return [f"{section}.{name}" for section, cls in SECTIONS.items() for name, _, _ in parameters(cls)]
+    return [
+        f"{section}.{name}" for section, cls in SECTIONS.items() for name, _, _ in parameters(cls)
+    ]
 
 
 @dataclass(frozen=True)
@@ -219,8 +241,12 @@ class NetworkConfig(Section):
     backbone: str = param(
         "vgg16", "Convolutional network.", choices=("vgg16", "alexnet", "mobilenet", "mobilenet_v2")
     )
-    cut_layer: str = param("", "Layer whose output is aggregated; empty takes the backbone's usual one.")
-    backbone_width: float = param(1.0, "Width multiplier of the MobileNets (alpha).", ge=0.1, le=4.0)
+    cut_layer: str = param(
+        "", "Layer whose output is aggregated; empty takes the backbone's usual one."
+    )
+    backbone_width: float = param(
+        1.0, "Width multiplier of the MobileNets (alpha).", ge=0.1, le=4.0
+    )
     channel_order: str = param(
         "rgb", "What the first convolution sees.", choices=("rgb", "bgr", "grey")
     )
@@ -230,18 +256,26 @@ class NetworkConfig(Section):
     input_scale: tuple[float, ...] = param((1.0,), "Then multiplied, one for all or one a channel.")
     input_width_px: int = param(0, "Width the weights were trained at; 0 if any.", ge=0, le=8192)
     input_height_px: int = param(0, "Height the weights were trained at; 0 if any.", ge=0, le=8192)
-    normalise_features: bool = param(True, "L2-normalise local features before they are aggregated.")
+    normalise_features: bool = param(
+        True, "L2-normalise local features before they are aggregated."
+    )
     norm_safeguard: str = param(
         "added",
         "How an L2 norm avoids dividing by zero: sqrt(sum + 1e-12) as matconvnet and the NetVLAD authors, "
         "sqrt(max(sum, 1e-12)) as TensorFlow, or max(norm, 1e-12) as PyTorch.",
         choices=("added", "clamped_square", "clamped_norm"),
     )
-    pooling: str = param("netvlad", "How local features are aggregated.", choices=("netvlad", "max", "avg", "gem"))
+    pooling: str = param(
+        "netvlad", "How local features are aggregated.", choices=("netvlad", "max", "avg", "gem")
+    )
     clusters: int = param(64, "K, clusters of NetVLAD.", ge=1, le=4096)
-    ghost_clusters: int = param(0, "Further clusters that are assigned to but not kept (GhostVLAD).", ge=0, le=4096)
+    ghost_clusters: int = param(
+        0, "Further clusters that are assigned to but not kept (GhostVLAD).", ge=0, le=4096
+    )
     assignment_bias: bool = param(False, "Whether the soft assignment has a bias.")
-    whitening_dims: int = param(0, "Dimensions after PCA whitening; 0 for no whitening.", ge=0, le=1_000_000)
+    whitening_dims: int = param(
+        0, "Dimensions after PCA whitening; 0 for no whitening.", ge=0, le=1_000_000
+    )
     descriptor_dims: int = param(
         0, "Keep the first dimensions only and normalise again; 0 keeps all.", ge=0, le=1_000_000
     )

@@ -26,7 +26,9 @@ def load_config(path: str | Path | None = None, assignments: Iterable[str] = ())
     for word in assignments:
         name, equals, text = word.partition("=")
         if not equals:
-            raise ConfigError(f"--set {word}: expected section.name=value, such as candidates.min_similarity=0.85.")
+            raise ConfigError(
+                f"--set {word}: expected section.name=value, such as candidates.min_similarity=0.85."
+            )
         values[name.strip()] = _scalar(text, word)
     return from_values(values)
 
@@ -82,16 +84,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: can't read the configuration file ({error.strerror}).") from None
+        raise ConfigError(
+            f"{path}: can't read the configuration file ({error.strerror})."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     for key in _ROS_KEYS:
         if isinstance(content, dict) and key in content:
             content = content[key]
     if not isinstance(content, dict | None):
-        raise ConfigError(f"{path}: expected sections such as `candidates:`, got {type(content).__name__}.")
+        raise ConfigError(
+            f"{path}: expected sections such as `candidates:`, got {type(content).__name__}."
+        )
     flat = _flatten(content or {})
-    return {name: value for name, value in flat.items() if name.split(".")[0] not in ROS_OWN_PARAMETERS}
+    return {
+        name: value for name, value in flat.items() if name.split(".")[0] not in ROS_OWN_PARAMETERS
+    }
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
