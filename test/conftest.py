@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""What several tests need: recorded data, a ROS domain of their own, real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+# Before anything imports rclpy. Other ROS programs on this machine and on the network stay unheard,
+# and domains above 101 would use ports that the system hands out to everybody.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded data that lies next to the repository, where there is one."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs recorded data in ../shared/data")
+    return SHARED
+
+
+class Process:
+    """A program that runs on its own and whose output is kept."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._output = folder / f"{time.monotonic_ns()}.log"
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        with self._output.open("wb") as output:
+            self._popen = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has written so far, to stdout and stderr."""
+        return self._output.read_text(errors="replace")
+
+    def wait(self, timeout_s: float = 10.0) -> int:
+        """Its exit code; the test fails if it does not end in time."""
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still runs after {timeout_s} s; it wrote:\n{self.output}")
+
+    def wait_for_output(self, text: str, timeout_s: float = 10.0) -> None:
+        """Returns once it has written the text; the test fails if it does not in time."""
+        end = time.monotonic() + timeout_s
+        while text not in self.output:
+            if time.monotonic() > end or self._popen.poll() is not None:
+                pytest.fail(f"never wrote {text!r}, but:\n{self.output}")
+            time.sleep(0.02)
+
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it whatever it does: asks first, insists after three seconds."""
+        if self._popen.poll() is None:
+            self._popen.terminate()
+            try:
+                self._popen.wait(3.0)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+
+
+@pytest.fixture
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """Starts `process("bag_player", "--loop", ...)`, a module of netvlad_ros.nodes, or any executable."""
+    running: list[Process] = []
+    folder = tmp_path_factory.mktemp("output")
+
+    def start(program: str | Path, *arguments: str | Path) -> Process:
+        is_node = isinstance(program, str) and program.isidentifier()
+        module = [sys.executable, "-m", f"netvlad_ros.nodes.{program}"]
+        command = [*(module if is_node else [str(program)]), *map(str, arguments)]
+        running.append(Process(command, folder))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
