@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""The node that turns camera images into global descriptors."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from netvlad_ros.config import Config
+from netvlad_ros.errors import NetVLADError
+from netvlad_ros.msg import GlobalDescriptor
+from netvlad_ros.nodes.conversions import descriptor_message
+from netvlad_ros.nodes.diagnostics import Health
+from netvlad_ros.nodes.image_converter import image_converter
+from netvlad_ros.nodes.mailbox import Mailbox
+from netvlad_ros.nodes.parameters import NodeParameters
+from netvlad_ros.nodes.runtime import run
+
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # TensorFlow's own start-up notes are no news to an operator
+
+# Sensor data, of which the newest is worth more than the rest; a user may override it.
+IMAGE_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+
+
+class DescriptorNode(Node):
+    """image -> global_descriptor.
+
+    The executor's thread only receives; a second one converts, extracts and publishes, so that a network
+    slower than the camera drops old images, counted, and services and diagnostics answer meanwhile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("descriptor_node")
+        parameters = NodeParameters(self, ("camera", "extractor", "diagnostics"), self._configure)
+        config = parameters.config
+        self._robot = config.camera.robot
+        self._message_type = CompressedImage if config.camera.compressed else Image
+        self._to_image = image_converter(config.camera.converter)
+        self._extractor = _load(config)
+        self._mailbox: Mailbox[tuple[bytes, float]] = Mailbox()
+        self._health = Health(self, config.diagnostics, self._gauges)
+        self._publisher = self.create_publisher(GlobalDescriptor, "global_descriptor", 10)
+        subscription = self.create_subscription(
+            self._message_type,
+            "image",
+            self._receive,
+            IMAGE_QOS,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=True,  # an image that is dropped need not be deserialised
+        )
+        self._health.watch(subscription)
+        self._worker = threading.Thread(target=self._work, name="extract", daemon=True)
+        self._worker.start()
+        self.get_logger().info(
+            f"extracting from {subscription.topic_name} with model {self._extractor.fingerprint}"
+        )
+
+    def close(self) -> None:
+        """Lets the image at hand be finished."""
+        self._mailbox.close()
+        self._worker.join(timeout=5.0)
+
+    def _configure(self, config: Config) -> None:
+        self._extractor.config = config.extractor
+        self._health.config = config.diagnostics
+
+    def _gauges(self) -> dict[str, object]:
+        return {"model": self._extractor.fingerprint, "dimensions": self._extractor.dims}
+
+    def _receive(self, serialised: bytes) -> None:
+        self._health.arrived()
+        if self._mailbox.put((serialised, time.perf_counter())):
+            self._health.count("dropped")
+
+    def _work(self) -> None:
+        while (item := self._mailbox.take()) is not None:
+            try:
+                self._process(*item)
+            except NetVLADError as error:
+                self._refuse(str(error))
+            except Exception as error:  # a bad image must not end the node
+                if rclpy.ok():
+                    self._refuse(f"{type(error).__name__}: {error}")
+
+    def _process(self, serialised: bytes, received_s: float) -> None:
+        with self._health.timed("convert"):
+            message = deserialize_message(serialised, self._message_type)
+            image = self._to_image(message)
+        with self._health.timed("extract"):
+            descriptor = self._extractor.extract(image)
+        header = message.header
+        if header.stamp.sec == 0 and header.stamp.nanosec == 0:
+            header.stamp = self.get_clock().now().to_msg()
+            self._health.problem(
+                "stamp", "images have no stamp; the time of their arrival is taken instead"
+            )
+        self._publisher.publish(
+            descriptor_message(header, self._robot, self._extractor.fingerprint, descriptor)
+        )
+        self._health.took("receive to publish", time.perf_counter() - received_s)
+        self._health.count("published")
+        self._health.solved("image")
+
+    def _refuse(self, reason: str) -> None:
+        self._health.count("refused")
+        self._health.problem("image", f"image refused: {reason}")
+
+
+def _load(config: Config) -> Any:
+    """The extractor, ready; imported here, because TensorFlow takes seconds and must come before Faiss."""
+    from netvlad_ros.extractor import NetVLADExtractor
+
+    extractor = NetVLADExtractor(config.extractor.model, config.extractor)
+    extractor.warm_up()
+    return extractor
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the node until it is told to end."""
+    return run([DescriptorNode], arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

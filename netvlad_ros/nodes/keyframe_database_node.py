@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The node that keeps keyframes and looks new ones up."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from netvlad_ros.config import Config
+from netvlad_ros.errors import DatabaseError, NetVLADError
+from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
+from netvlad_ros.nodes.conversions import descriptor_array, matches_message, to_ns
+from netvlad_ros.nodes.diagnostics import Health
+from netvlad_ros.nodes.parameters import NodeParameters
+from netvlad_ros.nodes.runtime import run
+from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.retrieval.index import KeyframeIndex
+
+# Descriptors that wait while a database is saved.
+QUEUE_DEPTH = 100
+
+
+class KeyframeDatabaseNode(Node):
+    """global_descriptor -> keyframe_matches, and services to save, load and reset the database."""
+
+    def __init__(self) -> None:
+        super().__init__("keyframe_database_node")
+        sections = ("keyframes", "database", "candidates", "diagnostics")
+        self._parameters = NodeParameters(self, sections, self._configure)
+        config = self._parameters.config
+        self._robot: str | None = None
+        self._database = KeyframeDatabase(config)
+        self._health = Health(self, config.diagnostics, self._gauges)
+        self._load_at_start()
+        self._publisher = self.create_publisher(KeyframeMatches, "keyframe_matches", QUEUE_DEPTH)
+        self._health.watch(
+            self.create_subscription(
+                GlobalDescriptor, "global_descriptor", self._observe, QUEUE_DEPTH
+            )
+        )
+        for name, action in (("save", self._save), ("load", self._load), ("reset", self._reset)):
+            self.create_service(Trigger, f"~/{name}", self._answering(action))
+        if config.database.autosave_s:
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self.create_timer(config.database.autosave_s, self._save_quietly, clock=steady)
+
+    def close(self) -> None:
+        """Saves what is not saved yet."""
+        self._save_quietly()
+
+    def _configure(self, config: Config) -> None:
+        self._database.configure(config)
+        self._health.config = config.diagnostics
+
+    def _gauges(self) -> dict[str, object]:
+        index = self._database.index
+        return {
+            "keyframes": len(self._database),
+            "session": self._database.session,
+            "model": self._database.fingerprint or "none yet",
+            "index (MB)": f"{index.size_bytes / 1e6:.1f}" if index else "0.0",
+            "late or repeated stamps": self._database.late_images,
+        }
+
+    def _observe(self, message: GlobalDescriptor) -> None:
+        self._health.arrived()
+        try:
+            with self._health.timed("search and add"):
+                self._refuse_other_robot(message.robot)
+                query = self._database.observe(
+                    descriptor_array(message), to_ns(message.header.stamp), message.fingerprint
+                )
+        except NetVLADError as error:
+            self._health.count("refused")
+            self._health.problem("descriptor", f"descriptor refused: {error}")
+            return
+        self._health.solved("descriptor")
+        if query is not None:
+            self._publisher.publish(
+                matches_message(query, message.header, message.robot, message.fingerprint)
+            )
+            self._health.count("keyframes")
+
+    def _refuse_other_robot(self, robot: str) -> None:
+        self._robot = robot if self._robot is None else self._robot
+        if robot != self._robot:
+            raise DatabaseError(
+                f"this database keeps the keyframes of robot {self._robot!r}, got one of {robot!r}; run a database "
+                "node for each robot, in namespaces."
+            )
+
+    def _path(self) -> Path:
+        path = self._parameters.config.database.path
+        if not path:
+            raise DatabaseError(
+                "database.path is empty; set it to the file to save to or load from."
+            )
+        return Path(path).expanduser()
+
+    def _save(self) -> str:
+        with self._health.timed("save"):
+            self._database.save(self._path())
+        self._health.solved("file")
+        return f"{len(self._database)} keyframes saved to {self._path()}"
+
+    def _load(self) -> str:
+        self._database = KeyframeDatabase(self._parameters.config, KeyframeIndex.load(self._path()))
+        self._health.solved("file")
+        return f"{len(self._database)} keyframes loaded from {self._path()}"
+
+    def _reset(self) -> str:
+        self._database.reset()
+        return "the database is empty; the file is as it was until the next save"
+
+    def _load_at_start(self) -> None:
+        """A file that can't be read is reported and left alone; the node works without it."""
+        try:
+            if self._parameters.config.database.path and self._path().exists():
+                self.get_logger().info(self._load())
+        except NetVLADError as error:
+            self._health.problem("file", f"started without the map: {error}", lasting=True)
+
+    def _save_quietly(self) -> None:
+        """Without being asked: nothing to do where there is no file, and errors must not end the node."""
+        if not self._parameters.config.database.path or not self._database.has_unsaved_changes:
+            return
+        try:
+            self.get_logger().debug(self._save())
+        except NetVLADError as error:
+            self._health.problem("file", str(error), lasting=True)
+
+    def _answering(
+        self, action: Callable[[], str]
+    ) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        """A service callback that does the action and answers with what it says, or with what went wrong."""
+
+        def callback(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            try:
+                response.message, response.success = action(), True
+                self.get_logger().info(response.message)
+            except NetVLADError as error:
+                response.message, response.success = str(error), False
+                self.get_logger().error(response.message)
+            return response
+
+        return callback
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the node until it is told to end."""
+    return run([KeyframeDatabaseNode], arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
