@@ -79,7 +79,9 @@ class CandidateSelector:
         return selection
 
 
-def _rejection(query: Query, match: Match, consistent: int, accepted: int, config: CandidateConfig) -> Rejection | None:
+def _rejection(
+    query: Query, match: Match, consistent: int, accepted: int, config: CandidateConfig
+) -> Rejection | None:
     """The first stage that the match fails, if any."""
     age_s = match.keyframe.age_s(query.keyframe)
     if age_s < config.exclude_recent_s:
@@ -89,7 +91,9 @@ def _rejection(query: Query, match: Match, consistent: int, accepted: int, confi
         reason = f"similarity {match.similarity:.3f} is below {config.min_similarity:g}"
         return Rejection(match, "min_similarity", match.similarity, config.min_similarity, reason)
     if consistent < config.min_consistent_queries:
-        reason = f"{consistent} of {config.min_consistent_queries} consecutive queries found this place"
+        reason = (
+            f"{consistent} of {config.min_consistent_queries} consecutive queries found this place"
+        )
         return Rejection(match, "consistency", consistent, config.min_consistent_queries, reason)
     if accepted >= config.max_candidates:
         reason = f"the query has {config.max_candidates} better candidates already"
@@ -107,11 +111,17 @@ def _plausible(query: Query, config: CandidateConfig) -> list[Keyframe]:
     ]
 
 
-def _consistent_queries(place: Keyframe, earlier: Sequence[Sequence[Keyframe]], config: CandidateConfig) -> int:
+def _consistent_queries(
+    place: Keyframe, earlier: Sequence[Sequence[Keyframe]], config: CandidateConfig
+) -> int:
     """How many consecutive queries, counted backwards from this one, found keyframes next to each other."""
     count, front = 1, [place]
     for matched in reversed(earlier):
-        front = [keyframe for keyframe in matched if any(_same_place(keyframe, other, config) for other in front)]
+        front = [
+            keyframe
+            for keyframe in matched
+            if any(_same_place(keyframe, other, config) for other in front)
+        ]
         if not front:
             break
         count += 1

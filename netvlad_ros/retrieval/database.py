@@ -47,8 +47,18 @@ class KeyframeDatabase:
         """Of the descriptors in here; empty as long as there were none."""
         return self.index.fingerprint if self.index is not None else ""
 
+    @property
+    def has_unsaved_changes(self) -> bool:
+        """Whether keyframes were added or removed since the last save or load."""
+        return self.index is not None and self.index.has_unsaved_changes
+
     def __len__(self) -> int:
         return len(self.index) if self.index is not None else 0
+
+    def configure(self, config: Config) -> None:
+        """Takes over values that changed while running."""
+        self.config = config
+        self.selector.config = config.keyframes
 
     def observe(self, descriptor: np.ndarray, stamp_ns: int, fingerprint: str = "") -> Query | None:
         """Looks an image up and adds it, if it is a keyframe; None if it is not.
@@ -117,6 +127,10 @@ class KeyframeDatabase:
         recent = {keyframe.keyframe_id for keyframe in self._recent}
         max_matches = self.config.database.max_matches
         matches = index.search(descriptor, max_matches + len(recent))
-        best_recent = next((match for match in matches if match.keyframe.keyframe_id in recent), None)
+        best_recent = next(
+            (match for match in matches if match.keyframe.keyframe_id in recent), None
+        )
         old = [match for match in matches if match.keyframe.keyframe_id not in recent][:max_matches]
-        return sorted([*old, *([best_recent] if best_recent else [])], key=lambda match: -match.similarity)
+        return sorted(
+            [*old, *([best_recent] if best_recent else [])], key=lambda match: -match.similarity
+        )

@@ -38,7 +38,10 @@ class KeyframeIndex:
     def __init__(self, fingerprint: str, dims: int) -> None:
         self.fingerprint = fingerprint
         self.dims = dims
-        self.database_id = uuid.uuid4().hex  # the same as long as an index is saved, loaded and added to
+        self.database_id = (
+            uuid.uuid4().hex
+        )  # the same as long as an index is saved, loaded and added to
+        self.has_unsaved_changes = False
         self._keyframes: dict[int, Keyframe] = {}
         self._blocks: list[_Block] = []
         self._next_id = 0
@@ -87,7 +90,10 @@ class KeyframeIndex:
         doomed = set(keyframe_ids)
         absent = doomed - self._keyframes.keys()
         if absent:
-            raise DatabaseError(f"there is no keyframe {min(absent)}; its id was never given or it was removed before.")
+            raise DatabaseError(
+                f"there is no keyframe {min(absent)}; its id was never given or it was removed before."
+            )
+        self.has_unsaved_changes |= bool(doomed)
         for keyframe_id in doomed:
             del self._keyframes[keyframe_id]
         for block in self._blocks:
@@ -96,6 +102,7 @@ class KeyframeIndex:
 
     def reset(self) -> None:
         """Takes all keyframes out; their ids are not given again."""
+        self.has_unsaved_changes |= len(self) > 0
         self._keyframes.clear()
         self._blocks.clear()
 
@@ -103,6 +110,7 @@ class KeyframeIndex:
         """An empty index for other descriptors that continues the ids of this one."""
         index = KeyframeIndex(fingerprint, dims)
         index.database_id, index._next_id = self.database_id, self._next_id
+        index.has_unsaved_changes = self.has_unsaved_changes
         return index
 
     def save(self, path: str | Path) -> None:
@@ -114,6 +122,7 @@ class KeyframeIndex:
         header = storage.Header(self.database_id, self.fingerprint, self.dims, self._next_id)
         descriptors = itertools.chain.from_iterable(block.descriptors for block in self._blocks)
         storage.save(path, header, self.keyframes, descriptors)
+        self.has_unsaved_changes = False
 
     @classmethod
     def load(cls, path: str | Path) -> "KeyframeIndex":
@@ -124,6 +133,7 @@ class KeyframeIndex:
         for keyframe, descriptor in rows:
             index._append(keyframe, descriptor)
         index._next_id = header.next_id
+        index.has_unsaved_changes = False
         return index
 
     def check(self, descriptor: np.ndarray) -> None:
@@ -135,7 +145,9 @@ class KeyframeIndex:
             )
         length = float(np.linalg.norm(descriptor))
         if not abs(length - 1.0) < LENGTH_TOLERANCE:  # true for NaN too
-            raise DescriptorError(f"expected a descriptor of unit length, got length {length:.4g}; normalise it first.")
+            raise DescriptorError(
+                f"expected a descriptor of unit length, got length {length:.4g}; normalise it first."
+            )
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raises DescriptorError if descriptors of this fingerprint can't be compared with the stored ones."""
@@ -151,6 +163,7 @@ class KeyframeIndex:
         self._blocks[-1].add(keyframe.keyframe_id, descriptor)
         self._keyframes[keyframe.keyframe_id] = keyframe
         self._next_id = keyframe.keyframe_id + 1
+        self.has_unsaved_changes = True
 
 
 def _least_possible(similarities: np.ndarray, rank: int) -> float:
@@ -173,10 +186,16 @@ class _Block:
 
     def __init__(self, dims: int) -> None:
         self.capacity = max(1, BLOCK_BYTES // (4 * dims))
-        self.rounding_error = SUMMATION_ERROR  # at most so much, half-precision similarities are wrong
+        self.rounding_error = (
+            SUMMATION_ERROR  # at most so much, half-precision similarities are wrong
+        )
         self._ids = np.empty(self.capacity, np.int64)
-        self._exact = np.empty((self.capacity, dims), np.float32)  # the system provides pages when they are written
-        self._half = faiss.IndexScalarQuantizer(dims, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        self._exact = np.empty(
+            (self.capacity, dims), np.float32
+        )  # the system provides pages when they are written
+        self._half = faiss.IndexScalarQuantizer(
+            dims, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
 
     def __len__(self) -> int:
         return int(self._half.ntotal)

@@ -54,7 +54,11 @@ class KeyframeSelector:
         """Forgets the last keyframe: the next image becomes one."""
         self._last = None
 
-    def _far_enough(self, descriptor: np.ndarray, stamp_ns: int, last: np.ndarray, last_stamp_ns: int) -> bool:
+    def _far_enough(
+        self, descriptor: np.ndarray, stamp_ns: int, last: np.ndarray, last_stamp_ns: int
+    ) -> bool:
         interval_s = (stamp_ns - last_stamp_ns) / NANOSECONDS
         change = max(0.0, 1.0 - float(descriptor @ last))  # rounding makes it slightly negative
-        return interval_s >= self.config.min_interval_s and change >= self.config.min_descriptor_change
+        return (
+            interval_s >= self.config.min_interval_s and change >= self.config.min_descriptor_change
+        )

@@ -32,7 +32,12 @@ class Detection:
 class LoopDetector:
     """Extracts, looks up, adds and selects."""
 
-    def __init__(self, extractor: Extractor, config: Config | None = None, database: KeyframeDatabase | None = None) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        config: Config | None = None,
+        database: KeyframeDatabase | None = None,
+    ) -> None:
         config = config or Config()
         self.extractor = extractor
         self.database = database or KeyframeDatabase(config)

@@ -41,7 +41,9 @@ class Header:
     next_id: int
 
 
-def save(path: str | Path, header: Header, keyframes: list[Keyframe], descriptors: Iterable[np.ndarray]) -> None:
+def save(
+    path: str | Path, header: Header, keyframes: list[Keyframe], descriptors: Iterable[np.ndarray]
+) -> None:
     """Makes the file hold exactly these keyframes, in one transaction; rows it already has are not written.
 
     Raises DatabaseError if the file is something else or can't be written; it is then as it was.
@@ -54,12 +56,19 @@ def save(path: str | Path, header: Header, keyframes: list[Keyframe], descriptor
                 connection.execute(statement)
         stored = _stored(path, connection, header)
         wanted = {keyframe.keyframe_id: keyframe for keyframe in keyframes}
-        gone = [(keyframe_id,) for keyframe_id, row in stored.items() if wanted.get(keyframe_id) != row]
+        gone = [
+            (keyframe_id,) for keyframe_id, row in stored.items() if wanted.get(keyframe_id) != row
+        ]
         connection.executemany("DELETE FROM keyframe WHERE id = ?", gone)
         connection.executemany(
             "INSERT INTO keyframe VALUES (?, ?, ?, ?)",
             (
-                (keyframe.keyframe_id, keyframe.session, keyframe.stamp_ns, descriptor.astype("<f4").tobytes())
+                (
+                    keyframe.keyframe_id,
+                    keyframe.session,
+                    keyframe.stamp_ns,
+                    descriptor.astype("<f4").tobytes(),
+                )
                 for keyframe, descriptor in zip(keyframes, descriptors, strict=True)
                 if stored.get(keyframe.keyframe_id) != keyframe
             ),
@@ -75,17 +84,26 @@ def load(path: str | Path) -> tuple[Header, Iterator[tuple[Keyframe, np.ndarray]
         raise DatabaseError(f"{path}: there is no such database file; a save makes one.")
     with _connection(path, "read") as connection:
         if not _is_ours(path, connection):
-            raise DatabaseError(f"{path}: this database is empty: its first save was cut short; delete the file.")
+            raise DatabaseError(
+                f"{path}: this database is empty: its first save was cut short; delete the file."
+            )
         header = Header(*connection.execute("SELECT * FROM header").fetchone())
     return header, _rows(path, header)
 
 
 def _rows(path: Path, header: Header) -> Iterator[tuple[Keyframe, np.ndarray]]:
     with _connection(path, "read") as connection:
-        for keyframe_id, session, stamp_ns, blob in connection.execute("SELECT * FROM keyframe ORDER BY id"):
+        for keyframe_id, session, stamp_ns, blob in connection.execute(
+            "SELECT * FROM keyframe ORDER BY id"
+        ):
             descriptor = np.frombuffer(blob, "<f4").astype(np.float32, copy=False)
-            if descriptor.shape != (header.dims,) or not abs(float(descriptor @ descriptor) - 1.0) < 1e-2:
-                raise DatabaseError(f"{path}: the descriptor of keyframe {keyframe_id} is damaged; restore a copy.")
+            if (
+                descriptor.shape != (header.dims,)
+                or not abs(float(descriptor @ descriptor) - 1.0) < 1e-2
+            ):
+                raise DatabaseError(
+                    f"{path}: the descriptor of keyframe {keyframe_id} is damaged; restore a copy."
+                )
             yield Keyframe(keyframe_id, session, stamp_ns), descriptor
 
 
@@ -99,7 +117,9 @@ def _stored(path: Path, connection: sqlite3.Connection, header: Header) -> dict[
             f"{path}: holds {len(stored)} keyframes of another database (model {row[1]}), which would be lost; load "
             "it first to add to it, or save to another file."
         )
-    if row is not None and row[1] != header.fingerprint:  # emptied and filled again with another model
+    if (
+        row is not None and row[1] != header.fingerprint
+    ):  # emptied and filled again with another model
         connection.execute("DELETE FROM keyframe")
         return {}
     return stored
@@ -107,14 +127,19 @@ def _stored(path: Path, connection: sqlite3.Connection, header: Header) -> dict[
 
 def _is_ours(path: Path, connection: sqlite3.Connection) -> bool:
     """False for a file that holds nothing yet. Raises DatabaseError for a file of somebody else's."""
-    (application,), (version,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version"))
+    (application,), (version,) = (
+        connection.execute(f"PRAGMA {name}").fetchone()
+        for name in ("application_id", "user_version")
+    )
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables == 0:
         return False
     if application != APPLICATION_ID:
         raise DatabaseError(f"{path}: is an SQLite file of another program; choose another name.")
     if version != FORMAT_VERSION:
-        raise DatabaseError(f"{path}: has format {version}, this version reads {FORMAT_VERSION}; update the package.")
+        raise DatabaseError(
+            f"{path}: has format {version}, this version reads {FORMAT_VERSION}; update the package."
+        )
     return True
 
 
@@ -128,7 +153,9 @@ def _connection(path: Path, purpose: str) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     except sqlite3.Error as error:
-        raise DatabaseError(f"{path}: can't {purpose} the database: {_advice(path, error)}") from None
+        raise DatabaseError(
+            f"{path}: can't {purpose} the database: {_advice(path, error)}"
+        ) from None
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:
