@@ -26,7 +26,9 @@ class NetVLADExtractor:
         """Raises ModelError if the file is no model or the device is not there."""
         self.config = config or ExtractorConfig()
         if not str(model):
-            raise ModelError("extractor.model: expected the path of a .keras model file, got nothing.")
+            raise ModelError(
+                "extractor.model: expected the path of a .keras model file, got nothing."
+            )
         prepare_runtime(self.config.device, self.config.threads)
         network = load_model(model)
         self.dims = self.config.descriptor_dims or network.descriptor_dims
@@ -35,7 +37,9 @@ class NetVLADExtractor:
                 f"extractor.descriptor_dims: expected at most {network.descriptor_dims}, the dimensions of {model}, "
                 f"got {self.dims}."
             )
-        self.size_px = _input_size(self.config, network.network.input_width_px, network.network.input_height_px)
+        self.size_px = _input_size(
+            self.config, network.network.input_width_px, network.network.input_height_px
+        )
         size = "x".join(map(str, self.size_px)) if self.size_px else "own size"
         truncated = f"/{self.dims}" if self.dims < network.descriptor_dims else ""
         self.fingerprint = f"{network.fingerprint()}@{size}{truncated}"
@@ -71,6 +75,11 @@ class NetVLADExtractor:
         return descriptors / lengths
 
 
-def _input_size(config: ExtractorConfig, model_width_px: int, model_height_px: int) -> tuple[int, int] | None:
-    width, height = config.input_width_px or model_width_px, config.input_height_px or model_height_px
+def _input_size(
+    config: ExtractorConfig, model_width_px: int, model_height_px: int
+) -> tuple[int, int] | None:
+    width, height = (
+        config.input_width_px or model_width_px,
+        config.input_height_px or model_height_px,
+    )
     return (width, height) if config.resize and width and height else None

@@ -12,7 +12,9 @@ from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import ImageError
 
 
-def network_input(image: np.ndarray, size_px: tuple[int, int] | None, config: ExtractorConfig) -> np.ndarray:
+def network_input(
+    image: np.ndarray, size_px: tuple[int, int] | None, config: ExtractorConfig
+) -> np.ndarray:
     """The uint8 RGB array (height, width, 3) that the network sees.
 
     image:   uint8, RGB (H, W, 3) or grey (H, W).
@@ -37,9 +39,13 @@ def resize(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
 def _refuse_unusable_shape(image: np.ndarray, min_side_px: int) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
-        raise ImageError(f"expected an image of uint8 values (0 to 255), got {kind}; convert it first.")
+        raise ImageError(
+            f"expected an image of uint8 values (0 to 255), got {kind}; convert it first."
+        )
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ImageError(f"expected an image of shape (H, W, 3), RGB, or (H, W), grey; got {image.shape}.")
+        raise ImageError(
+            f"expected an image of shape (H, W, 3), RGB, or (H, W), grey; got {image.shape}."
+        )
     if min(image.shape[:2]) < min_side_px:
         raise ImageError(
             f"expected an image of at least {min_side_px} pixels a side, got {image.shape[1]}x{image.shape[0]}; "

@@ -18,7 +18,13 @@ USUAL_CUT = {
 
 # Filters, kernel, stride and padding of each convolution, and whether a pooling follows its ReLU.
 # Krizhevsky, One weird trick for parallelizing convolutional neural networks, as torchvision has it.
-_ALEXNET = [(64, 11, 4, 2, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False), (256, 3, 1, 1, False), (256, 3, 1, 1, True)]
+_ALEXNET = [
+    (64, 11, 4, 2, True),
+    (192, 5, 1, 2, True),
+    (384, 3, 1, 1, False),
+    (256, 3, 1, 1, False),
+    (256, 3, 1, 1, True),
+]
 
 
 def local_features(image: Any, config: NetworkConfig) -> Any:
@@ -33,7 +39,9 @@ def local_features(image: Any, config: NetworkConfig) -> Any:
         cut = network.get_layer(name)
     except ValueError:
         known = ", ".join(layer.name for layer in network.layers[1:])
-        raise ModelError(f"{config.backbone} has no layer {name!r} to cut at; it has {known}.") from None
+        raise ModelError(
+            f"{config.backbone} has no layer {name!r} to cut at; it has {known}."
+        ) from None
     if isinstance(cut, layers.Conv2D):
         cut.activation = keras.activations.linear
     return cut.output

@@ -19,7 +19,9 @@ register = keras.saving.register_keras_serializable(package="netvlad_ros")
 class InputNormalisation(keras.layers.Layer):
     """RGB values 0..255 as the weights expect them: channel order, then (x - offset) * scale."""
 
-    def __init__(self, channel_order: str, offset: Sequence[float], scale: Sequence[float], **kwargs: Any) -> None:
+    def __init__(
+        self, channel_order: str, offset: Sequence[float], scale: Sequence[float], **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.channel_order = channel_order
         self.offset = tuple(offset)
@@ -30,7 +32,9 @@ class InputNormalisation(keras.layers.Layer):
             image = ops.flip(image, axis=-1)
         if self.channel_order == "grey":
             image = _grey(image)  # (B, H, W, 1)
-        return (image - ops.convert_to_tensor(self.offset, image.dtype)) * ops.convert_to_tensor(self.scale, image.dtype)
+        return (image - ops.convert_to_tensor(self.offset, image.dtype)) * ops.convert_to_tensor(
+            self.scale, image.dtype
+        )
 
     def get_config(self) -> dict[str, Any]:
         own = {"channel_order": self.channel_order, "offset": self.offset, "scale": self.scale}
@@ -61,7 +65,9 @@ class L2Normalisation(keras.layers.Layer):
         total = ops.sum(ops.square(x), axis=-1, keepdims=True)
         if self.safeguard == "added":
             return x * ops.rsqrt(total + EPSILON)
-        return x * ops.rsqrt(ops.maximum(total, EPSILON if self.safeguard == "clamped_square" else EPSILON**2))
+        return x * ops.rsqrt(
+            ops.maximum(total, EPSILON if self.safeguard == "clamped_square" else EPSILON**2)
+        )
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"safeguard": self.safeguard}
@@ -76,7 +82,9 @@ class NetVLAD(keras.layers.Layer):
     The sum over residuals is two matrix products, a'x - (sum a) c: the N x K x D tensor is never built.
     """
 
-    def __init__(self, clusters: int, ghost_clusters: int = 0, assignment_bias: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, clusters: int, ghost_clusters: int = 0, assignment_bias: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.clusters = clusters
         self.ghost_clusters = ghost_clusters
@@ -85,9 +93,17 @@ class NetVLAD(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         depth = input_shape[-1]
         assigned = self.clusters + self.ghost_clusters
-        self.assignment = self.add_weight(name="assignment", shape=(depth, assigned), initializer="glorot_uniform")
-        self.bias = self.add_weight(name="bias", shape=(assigned,), initializer="zeros") if self.assignment_bias else None
-        self.centres = self.add_weight(name="centres", shape=(self.clusters, depth), initializer="glorot_uniform")
+        self.assignment = self.add_weight(
+            name="assignment", shape=(depth, assigned), initializer="glorot_uniform"
+        )
+        self.bias = (
+            self.add_weight(name="bias", shape=(assigned,), initializer="zeros")
+            if self.assignment_bias
+            else None
+        )
+        self.centres = self.add_weight(
+            name="centres", shape=(self.clusters, depth), initializer="glorot_uniform"
+        )
 
     def call(self, features: Any) -> Any:
         x = ops.reshape(features, (ops.shape(features)[0], -1, features.shape[-1]))  # (B, N, D)

@@ -44,7 +44,9 @@ class NetVLADNetwork(keras.Model):
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with architecture, weights or preprocessing."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.network), sort_keys=True).encode())
+        digest = hashlib.sha256(
+            json.dumps(dataclasses.asdict(self.network), sort_keys=True).encode()
+        )
         for weight in sorted(self.weights, key=lambda weight: weight.path):
             digest.update(f"{weight.path}{tuple(weight.shape)}".encode())
             digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), np.float32))
@@ -65,7 +67,9 @@ def build_network(config: NetworkConfig) -> NetVLADNetwork:
 
 def _descriptor(image: Any, config: NetworkConfig) -> Any:
     """The layers in the order of the paper."""
-    x = InputNormalisation(config.channel_order, config.input_offset, config.input_scale, name="input_normalisation")(image)
+    x = InputNormalisation(
+        config.channel_order, config.input_offset, config.input_scale, name="input_normalisation"
+    )(image)
     x = local_features(x, config)  # (B, h, w, D)
     if config.normalise_features:
         x = L2Normalisation(config.norm_safeguard, name="feature_norm")(x)
@@ -91,14 +95,20 @@ def _aggregate(features: Any, config: NetworkConfig) -> Any:
         case "gem":
             return GeneralisedMean(name="gem_pooling")(features)
         case _:
-            vlad = NetVLAD(config.clusters, config.ghost_clusters, config.assignment_bias, name="netvlad")
-            rows = L2Normalisation(config.norm_safeguard, name="intra_norm")(vlad(features))  # (B, K, D)
+            vlad = NetVLAD(
+                config.clusters, config.ghost_clusters, config.assignment_bias, name="netvlad"
+            )
+            rows = L2Normalisation(config.norm_safeguard, name="intra_norm")(
+                vlad(features)
+            )  # (B, K, D)
             return layers.Flatten(name="flatten")(rows)  # cluster-major: k * D + d
 
 
 def _refuse_more_dims(name: str, wanted: int, available: int) -> None:
     if wanted > available:
-        raise ModelError(f"{name}: expected at most {available}, which is what comes in, got {wanted}.")
+        raise ModelError(
+            f"{name}: expected at most {available}, which is what comes in, got {wanted}."
+        )
 
 
 def save_model(model: NetVLADNetwork, path: str | Path) -> None:
@@ -123,7 +133,9 @@ def load_model(path: str | Path) -> NetVLADNetwork:
     except ConfigError as error:
         raise ModelError(f"{path}: was made by another version of this package: {error}") from None
     except Exception as error:  # Keras raises a dozen kinds, all of which mean the same to the user
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first_line = (
+            str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        )
         raise ModelError(
             f"{path}: expected a model that this package saved, but Keras can't load it ({first_line}); weights "
             "of other projects must go through `netvlad import-weights`."

@@ -35,9 +35,15 @@ class InputPreset:
 
 
 INPUT_PRESETS = {
-    "cartwheel-centred": InputPreset("bgr", (128.0,), (2 / 255,), "BGR or grey, -1 to 1; cartwheel's usual"),
-    "cartwheel-half-centred": InputPreset("bgr", (128.0,), (1 / 255,), "BGR or grey, -0.5 to 0.5; some grey models"),
-    "cartwheel-raw": InputPreset("bgr", (0.0,), (1.0,), "BGR or grey, 0 to 255; models before centring"),
+    "cartwheel-centred": InputPreset(
+        "bgr", (128.0,), (2 / 255,), "BGR or grey, -1 to 1; cartwheel's usual"
+    ),
+    "cartwheel-half-centred": InputPreset(
+        "bgr", (128.0,), (1 / 255,), "BGR or grey, -0.5 to 0.5; some grey models"
+    ),
+    "cartwheel-raw": InputPreset(
+        "bgr", (0.0,), (1.0,), "BGR or grey, 0 to 255; models before centring"
+    ),
 }
 
 
@@ -62,7 +68,10 @@ def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
     """A network that holds these weights. Raises WeightsError if they do not fit their architecture."""
     model = build_network(weights.network)
     wanted = {weight.path: weight for weight in model.weights}
-    missing, unknown = wanted.keys() - weights.tensors.keys(), weights.tensors.keys() - wanted.keys()
+    missing, unknown = (
+        wanted.keys() - weights.tensors.keys(),
+        weights.tensors.keys() - wanted.keys(),
+    )
     if missing or unknown:
         raise WeightsError(
             f"{source}: expected the tensors of {weights.network.backbone}, but {_some(missing)} missing and "
@@ -76,9 +85,13 @@ def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
 
 def _refuse_unusable(source: Path, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
-        raise WeightsError(f"{source}: expected {name} of shape {shape}, got {tensor.shape}; is the file complete?")
+        raise WeightsError(
+            f"{source}: expected {name} of shape {shape}, got {tensor.shape}; is the file complete?"
+        )
     if not np.isfinite(tensor).all():
-        raise WeightsError(f"{source}: {name} holds NaN or infinite values; the training must have diverged.")
+        raise WeightsError(
+            f"{source}: {name} holds NaN or infinite values; the training must have diverged."
+        )
 
 
 def _some(names: set[str]) -> str:

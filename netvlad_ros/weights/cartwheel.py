@@ -26,12 +26,22 @@ TENSORS = {
 }
 # Weight of their NetVLADLayer: their name -> our name, transform for K clusters.
 VLAD_TENSORS = {
-    "kernel": ("netvlad/assignment", lambda w, k: w.reshape(w.shape[-2:])),  # (1, 1, D, K+G) -> (D, K+G)
+    "kernel": (
+        "netvlad/assignment",
+        lambda w, k: w.reshape(w.shape[-2:]),
+    ),  # (1, 1, D, K+G) -> (D, K+G)
     "bias": ("netvlad/bias", lambda w, k: w.reshape(-1)),  # (1, 1, K+G) -> (K+G,)
-    "cluster_centers": ("netvlad/centres", lambda w, k: -w.reshape(w.shape[-2:])[:, :k].T),  # -> (K, D)
+    "cluster_centers": (
+        "netvlad/centres",
+        lambda w, k: -w.reshape(w.shape[-2:])[:, :k].T,
+    ),  # -> (K, D)
 }
 # A layer that only one backbone has.
-TELLTALE_LAYERS = {"conv_dw_1": "mobilenet", "expanded_conv_depthwise": "mobilenet_v2", "block1_conv1": "vgg16"}
+TELLTALE_LAYERS = {
+    "conv_dw_1": "mobilenet",
+    "expanded_conv_depthwise": "mobilenet_v2",
+    "block1_conv1": "vgg16",
+}
 # The models that were published take 6 MB; this is room for VGG16, not for a file made to fill the memory.
 MAX_BYTES = 1 << 30
 
@@ -56,7 +66,9 @@ def read(path: Path, preset: InputPreset | None) -> CanonicalWeights:
     layers = _layers(path)
     arrays = _arrays(path)
     network = _network(path, layers, arrays, preset)
-    return CanonicalWeights(network, dict(_canonical(path, arrays, layers[-1]["config"]["name"], network.clusters)))
+    return CanonicalWeights(
+        network, dict(_canonical(path, arrays, layers[-1]["config"]["name"], network.clusters))
+    )
 
 
 def _layers(path: Path) -> list[dict[str, Any]]:
@@ -86,7 +98,9 @@ def _arrays(path: Path) -> dict[tuple[str, str], np.ndarray]:
             _refuse_huge(path, file)
             file["model_weights"].visititems(visit)
     except (OSError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: can't be read to its end ({error}); download or copy it again.") from None
+        raise WeightsError(
+            f"{path}: can't be read to its end ({error}); download or copy it again."
+        ) from None
     return arrays
 
 
@@ -94,23 +108,39 @@ def _refuse_huge(path: Path, file: Any) -> None:
     sizes: list[int] = []
     file.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
     if sum(sizes) > MAX_BYTES:
-        raise WeightsError(f"{path}: expected at most {MAX_BYTES} bytes of weights, got {sum(sizes)}; what is it?")
+        raise WeightsError(
+            f"{path}: expected at most {MAX_BYTES} bytes of weights, got {sum(sizes)}; what is it?"
+        )
 
 
-def _network(path: Path, layers: list[dict[str, Any]], arrays: dict[tuple[str, str], np.ndarray],
-             preset: InputPreset) -> NetworkConfig:
+def _network(
+    path: Path,
+    layers: list[dict[str, Any]],
+    arrays: dict[tuple[str, str], np.ndarray],
+    preset: InputPreset,
+) -> NetworkConfig:
     """The architecture, from layer names and the shapes of weights."""
-    backbones = [backbone for layer, backbone in TELLTALE_LAYERS.items() if any(key[0] == layer for key in arrays)]
+    backbones = [
+        backbone
+        for layer, backbone in TELLTALE_LAYERS.items()
+        if any(key[0] == layer for key in arrays)
+    ]
     if not backbones:
-        raise WeightsError(f"{path}: expected MobileNet, MobileNetV2 or VGG16, got layers {[k[0] for k in arrays][:4]}.")
+        raise WeightsError(
+            f"{path}: expected MobileNet, MobileNetV2 or VGG16, got layers {[k[0] for k in arrays][:4]}."
+        )
     vlad, first = layers[-1]["config"], layers[0]["config"]
     _, height, width, channels = first["batch_input_shape"]
     ghosts = vlad.get("num_ghost_clusters", 0)
     try:
         assigned = arrays[vlad["name"], "bias"].size
-        first_kernel = next(array for (_, name), array in arrays.items() if name == "kernel" and array.ndim == 4)
+        first_kernel = next(
+            array for (_, name), array in arrays.items() if name == "kernel" and array.ndim == 4
+        )
     except (KeyError, StopIteration):
-        raise WeightsError(f"{path}: the weights of {vlad['name']} are missing; is the file complete?") from None
+        raise WeightsError(
+            f"{path}: the weights of {vlad['name']} are missing; is the file complete?"
+        ) from None
     return NetworkConfig(
         backbone=backbones[0],
         cut_layer=layers[-2]["config"]["name"],
@@ -128,7 +158,9 @@ def _network(path: Path, layers: list[dict[str, Any]], arrays: dict[tuple[str, s
     )
 
 
-def _canonical(path: Path, arrays: dict[tuple[str, str], np.ndarray], vlad_layer: str, clusters: int):
+def _canonical(
+    path: Path, arrays: dict[tuple[str, str], np.ndarray], vlad_layer: str, clusters: int
+):
     for (layer, weight), array in arrays.items():
         try:
             if layer == vlad_layer:
@@ -137,7 +169,9 @@ def _canonical(path: Path, arrays: dict[tuple[str, str], np.ndarray], vlad_layer
             else:
                 yield f"{layer}/{TENSORS[weight]}", array
         except KeyError:
-            raise WeightsError(f"{path}: the weight {weight!r} of layer {layer!r} is not known here.") from None
+            raise WeightsError(
+                f"{path}: the weight {weight!r} of layer {layer!r} is not known here."
+            ) from None
 
 
 IMPORTER = Importer("mpkuse/cartwheel_train", recognises, read)

@@ -24,7 +24,9 @@ def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLAD
         if importer.recognises(path):
             return to_network(importer.read(path, _preset(input_preset)), path)
     known = ", ".join(importer.origin for importer in IMPORTERS)
-    raise WeightsError(f"{path}: expected weights of {known}; got a file of another kind, or a damaged one.")
+    raise WeightsError(
+        f"{path}: expected weights of {known}; got a file of another kind, or a damaged one."
+    )
 
 
 def _preset(name: str | None) -> InputPreset | None:
