@@ -78,15 +78,22 @@ def use_large_message_transport() -> None:
 
     With its own 0.5 MB, larger messages silently never reach a best-effort subscriber of another process.
     """
-    if not any(name in os.environ for name in _USERS_OWN_TRANSPORT):
-        os.environ[PROFILE_VARIABLE] = str(profile_path())
+    if not chosen_transport():
+        name, value = large_message_transport()
+        os.environ[name] = value
 
 
-def profile_path() -> Path:
-    """The installed FastDDS profile, or the one of the source tree."""
+def chosen_transport() -> str:
+    """The environment variable by which the user chose a transport; empty if there is none."""
+    return next((name for name in _USERS_OWN_TRANSPORT if name in os.environ), "")
+
+
+def large_message_transport() -> tuple[str, str]:
+    """Name and value of the environment variable that makes FastDDS use our profile."""
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
     try:
-        return Path(get_package_share_directory("netvlad_ros")) / "config" / "fastdds.xml"
-    except PackageNotFoundError:
-        return Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
+        share = Path(get_package_share_directory("netvlad_ros"))
+    except PackageNotFoundError:  # run from a source tree
+        share = Path(__file__).resolve().parents[2]
+    return PROFILE_VARIABLE, str(share / "config" / "fastdds.xml")

@@ -12,7 +12,7 @@ from rclpy.qos import (
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from netvlad_ros.nodes.runtime import PROFILE_VARIABLE, profile_path
+from netvlad_ros.nodes.runtime import large_message_transport
 
 
 def why_silent(node: Node, subscription: Subscription) -> str:
@@ -77,9 +77,9 @@ def _matched_but_silent(publisher: TopicEndpointInfo, type_name: str, wanted: Qo
     """Either the publisher is idle, or its messages are lost on the way."""
     sentence = f"{publisher.node_name} is matched, but it sends nothing or its messages are lost"
     if type_name != "sensor_msgs/msg/Image" or wanted.reliability == ReliabilityPolicy.RELIABLE:
-        return f"{sentence}; look at it with `ros2 topic hz`."
+        return f"{sentence}; its own diagnostics may say why."
     return (
         f"{sentence}: FastDDS drops best-effort messages above 0.5 MB between processes unless the camera's process "
-        f"too is started with {PROFILE_VARIABLE}={profile_path()}; or subscribe to its compressed images "
+        f"too is started with {'='.join(large_message_transport())}; or subscribe to its compressed images "
         "(camera.compressed)."
     )

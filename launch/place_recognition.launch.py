@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Camera topic (or bag) in, loop-closure candidates out.
+
+ros2 launch netvlad_ros place_recognition.launch.py model:=model.keras image_topic:=/camera/image_raw
+"""
+
+import os
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from netvlad_ros.nodes.runtime import chosen_transport, large_message_transport
+
+SHARE = get_package_share_directory("netvlad_ros")
+THREE_NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
+
+ARGUMENTS = [
+    DeclareLaunchArgument("image_topic", default_value="image", description="Topic of the camera images."),
+    DeclareLaunchArgument(
+        "compressed",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Whether these are sensor_msgs/CompressedImage; empty: as the configuration file says.",
+    ),
+    DeclareLaunchArgument(
+        "config_file",
+        default_value=os.path.join(SHARE, "config", "place_recognition.yaml"),
+        description="Parameters of all nodes; `netvlad config` prints them all.",
+    ),
+    DeclareLaunchArgument(
+        "model", default_value="", description="Model file; empty: as the configuration file says."
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of nodes and topics."),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="false", choices=["true", "false"], description="Take time from /clock."
+    ),
+    DeclareLaunchArgument(
+        "single_process",
+        default_value="false",
+        choices=["true", "false"],
+        description="All three nodes in one process.",
+    ),
+    DeclareLaunchArgument("bag", default_value="", description="Bag to play; empty: none."),
+    DeclareLaunchArgument("bag_rate", default_value="1.0", description="How much faster than recorded."),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for."""
+    return LaunchDescription([*ARGUMENTS, *_transport(), OpaqueFunction(function=_nodes)])
+
+
+def _transport() -> list[SetEnvironmentVariable]:
+    """Every process of this launch gets shared memory that images fit into, unless the user chose one."""
+    return [] if chosen_transport() else [SetEnvironmentVariable(*large_message_transport())]
+
+
+def _nodes(context: LaunchContext) -> list[Node]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    given = {"use_sim_time": value("use_sim_time") == "true"}
+    if value("model"):
+        given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
+    if value("compressed"):
+        given["camera.compressed"] = value("compressed") == "true"
+    executables = ("place_recognition",) if value("single_process") == "true" else THREE_NODES
+    nodes = [
+        Node(
+            package="netvlad_ros",
+            executable=executable,
+            namespace=value("namespace"),
+            parameters=[value("config_file"), given],
+            remappings=[("image", value("image_topic"))],
+            output="screen",
+        )
+        for executable in executables
+    ]
+    return [*nodes, _bag_player(value)] if value("bag") else nodes
+
+
+def _bag_player(value) -> Node:
+    options = ["--rate", value("bag_rate"), "--wait-for-subscribers", "30"]
+    clock = ["--clock"] if value("use_sim_time") == "true" else []
+    return Node(
+        package="netvlad_ros",
+        executable="bag_player",
+        arguments=[value("bag"), *options, *clock],
+        output="screen",
+    )
