@@ -8,6 +8,7 @@ these dataclasses; a value is checked when its section is made, wherever it came
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from netvlad_ros.errors import ConfigError
@@ -49,18 +50,27 @@ def parameters(section: Any) -> Iterator[tuple[str, Any, Param]]:
 def checked(name: str, value: Any, section: type, info: Param) -> Any:
     """The value in the type of its default. Raises ConfigError, saying what was expected."""
     default = {item.name: item.default for item in dataclasses.fields(section)}[name]
+    if isinstance(default, tuple):
+        return _numbers(name, value, info)
+    is_number = isinstance(default, int | float) and type(value) in (int, float)
+    if is_number and not _inside(value, info):
+        raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")
     if isinstance(default, float) and type(value) is int:
         value = float(value)
-    if isinstance(default, tuple) and isinstance(value, list):
-        value = tuple(value)
     if type(value) is not type(default):
         expected = type(default).__name__
         raise ConfigError(f"{name}: expected {expected}, got {value!r}. {info.help}")
     if info.choices and value not in info.choices:
         raise ConfigError(f"{name}: expected one of {', '.join(info.choices)}; got {value!r}.")
-    if isinstance(value, int | float) and not _inside(value, info):
-        raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")
     return value
+
+
+def _numbers(name: str, value: Any, info: Param) -> tuple[float, ...]:
+    """A tuple of floats, from the tuple or list of numbers that was written."""
+    numbers = value if isinstance(value, tuple | list) else ()
+    if not numbers or not all(type(one) in (int, float) and isfinite(one) for one in numbers):
+        raise ConfigError(f"{name}: expected one or more numbers, got {value!r}. {info.help}")
+    return tuple(map(float, numbers))
 
 
 def _inside(value: float, info: Param) -> bool:

@@ -76,7 +76,10 @@ def to_yaml(config: Config) -> str:
 
 
 def _yaml_scalar(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+    # Strings in quotes: ROS takes a plain 1e5 for a number, and long plain ones would be wrapped.
+    style = '"' if isinstance(value, str) else None
+    text = yaml.safe_dump(value, default_style=style, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -87,10 +90,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: can't read the configuration file ({error.strerror})."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as a date of month 13, or no UTF-8
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     for key in _ROS_KEYS:
         if isinstance(content, dict) and key in content:
+            _refuse_beside(path, key, content)
             content = content[key]
     if not isinstance(content, dict | None):
         raise ConfigError(
@@ -100,6 +104,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {
         name: value for name, value in flat.items() if name.split(".")[0] not in ROS_OWN_PARAMETERS
     }
+
+
+def _refuse_beside(path: Path, key: str, content: Mapping[Any, Any]) -> None:
+    others = [other for other in content if other != key]
+    if others:
+        raise ConfigError(
+            f"{path}: expected all values under {key!r}, got {others[0]!r} beside it, which only ROS can "
+            f"tell apart; move its values under {_ROS_KEYS[0]!r}."
+        )
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -113,6 +126,6 @@ def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 def _scalar(text: str, word: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # such as a date of month 13
         raise ConfigError(f"--set {word}: {text!r} is not a YAML value.") from None
     return "" if value is None else value
