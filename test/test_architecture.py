@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The rules that keep the parts of this package apart, read from the import lines of its files."""
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import netvlad_ros
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "netvlad_ros"
+
+# From the bottom to the top: a part imports from its own layer and from those above it in this list.
+LAYERS = [
+    {"config", "config_files", "constants", "errors"},
+    {"data", "preprocessing"},
+    {"model"},
+    {"weights"},
+    {"extractor"},
+    {"retrieval"},
+    {"evaluation", "export", "training"},
+    {"cli", "nodes"},
+]
+LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
+
+ROS = {
+    "ament_index_python",
+    "builtin_interfaces",
+    "cv_bridge",
+    "diagnostic_msgs",
+    "geometry_msgs",
+    "launch",
+    "launch_ros",
+    "nav_msgs",
+    "rcl_interfaces",
+    "rclpy",
+    "rosgraph_msgs",
+    "sensor_msgs",
+    "std_msgs",
+    "std_srvs",
+    "visualization_msgs",
+}
+KERAS = {"keras", "tensorflow"}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+PROJECT_FILES = [
+    *SOURCES,
+    *(
+        f
+        for folder in ("benchmark", "demo", "launch", "test", "tools")
+        for f in (ROOT / folder).rglob("*.py")
+    ),
+    ROOT / "setup.py",
+]
+
+
+class Import(NamedTuple):
+    """One imported module, where it is imported, and whether that happens as soon as the file is."""
+
+    file: Path
+    line: int
+    module: str
+    at_once: bool
+
+    @property
+    def package(self) -> str:
+        """The first part of the module's name."""
+        return self.module.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def part_of(file: Path) -> str:
+    """The file or folder of the package that a file belongs to, such as `retrieval`."""
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@functools.cache
+def imports(file: Path) -> tuple[Import, ...]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    return tuple(
+        Import(file, node.lineno, module, id(node) not in inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module in modules(file, node)
+    )
+
+
+def modules(file: Path, node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """The full names of what one import line imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    package = list(file.relative_to(ROOT).parts[: -node.level]) if node.level else []
+    module = ".".join([*package, *([node.module] if node.module else [])])
+    if module != PACKAGE.name:
+        yield module
+        return
+    for alias in node.names:  # from netvlad_ros import config, NetVLADExtractor, ...
+        yield f"{module}.{netvlad_ros._EXPORTS.get(alias.name, alias.name)}"
+
+
+def all_imports() -> list[Import]:
+    """Every import of the package, without those of its __init__.py, which only passes names on."""
+    return [each for file in SOURCES if file != PACKAGE / "__init__.py" for each in imports(file)]
+
+
+def listed(wrong: list[Import]) -> str:
+    return "\n".join(map(str, wrong))
+
+
+def test_every_part_has_a_layer():
+    parts = {part_of(file) for file in SOURCES} - {"__init__"}
+    assert parts <= set(LAYER), "a new part needs a place in LAYERS"
+
+
+def test_a_file_imports_only_from_its_own_and_lower_layers():
+    wrong = [
+        each
+        for each in all_imports()
+        if each.package == PACKAGE.name and each.module.count(".")
+        # The generated messages count as part of the nodes.
+        if LAYER.get(each.module.split(".")[1], LAYER["nodes"]) > LAYER[part_of(each.file)]
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_the_command_line_and_the_nodes_do_not_know_each_other():
+    other = {"cli": "netvlad_ros.nodes", "nodes": "netvlad_ros.cli"}
+    wrong = [
+        each
+        for each in all_imports()
+        if part_of(each.file) in other and each.module.startswith(other[part_of(each.file)])
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_only_nodes_import_ros():
+    wrong = [
+        each
+        for each in all_imports()
+        if each.package in ROS or each.module.startswith("netvlad_ros.msg")
+        if part_of(each.file) != "nodes"
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_only_what_runs_or_makes_a_network_imports_keras():
+    allowed = {"model", "extractor", "training", "export"}
+    wrong = [
+        each
+        for each in all_imports()
+        if each.package in KERAS and part_of(each.file) not in allowed
+        # An importer may need TensorFlow to read a checkpoint, but only then.
+        if each.at_once or part_of(each.file) != "weights"
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_only_retrieval_imports_faiss():
+    wrong = [
+        each
+        for each in all_imports()
+        if each.package == "faiss" and part_of(each.file) != "retrieval"
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_what_only_some_users_need_is_imported_where_it_is_needed():
+    wrong = [
+        each for each in all_imports() if each.package in {"scipy", "torch", "jax"} and each.at_once
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_importing_the_package_imports_no_heavy_library():
+    heavy = {"keras", "tensorflow", "jax", "faiss", "cv2", "h5py", "numpy", "rclpy"}
+    code = f"import netvlad_ros, sys; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_every_file_names_its_licence():
+    spdx = "# SPDX-License-Identifier: MIT"
+    wrong = [name(file) for file in PROJECT_FILES if spdx not in first_lines(file)]
+    assert not wrong, f"{spdx} is missing in {wrong}"
+
+
+def test_every_file_says_what_it_is():
+    wrong = [
+        name(file) for file in PROJECT_FILES if not ast.get_docstring(ast.parse(file.read_text()))
+    ]
+    assert not wrong, f"the docstring of the module is missing in {wrong}"
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def first_lines(file: Path) -> list[str]:
+    """The first line, or the second too where the first one names the interpreter."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return lines[:2] if lines and lines[0].startswith("#!") else lines[:1]
