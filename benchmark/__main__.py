@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Runs the measurements and prints their tables: python -m benchmark [NAME ...] [--minutes N]."""
+
+import argparse
+import importlib
+import os
+import platform
+
+from benchmark.tables import console
+
+NAMES = {
+    "aggregation": "memory and time of the NetVLAD layer beside the naive residual tensor",
+    "extractor": "from an array to a descriptor, beside the bare network",
+    "index": "search and add, beside Faiss's flat index, up to 100,000 keyframes",
+    "node": "from an image received to its descriptor published, by stage",
+    "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
+}
+
+
+def main() -> None:
+    """Each measurement is a module of this package with a function measure(arguments)."""
+    described = "\n".join(f"  {name:12} {meaning}" for name, meaning in NAMES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark",
+        description=f"Measurements:\n{described}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="which measurements; all by default"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=1.0, help="length of the overload (default: %(default)s)"
+    )
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - NAMES.keys()
+    if unknown:
+        parser.error(f"unknown measurement {min(unknown)!r}; there are {', '.join(NAMES)}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    console.print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians"
+    )
+    for name in arguments.names or NAMES:
+        importlib.import_module(f"benchmark.{name}").measure(arguments)
+
+
+if __name__ == "__main__":
+    main()
