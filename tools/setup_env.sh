@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(pwd -P)
 venv=$root/.venv
 log=$venv/setup.log
-download_mb=700 disk_mb=3500   # measured
+download_mb=650 disk_mb=3500   # measured; the environment itself is 2.8 GB
 
 # Nothing of a sourced ROS or of another environment may leak in.
 unset PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH \
@@ -20,12 +20,14 @@ unset PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PA
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
+lacks() { echo "setup: $*" >&2; complete=no; }   # goes on, to name everything that is missing at once
+complete=yes
 
 # --- What is up to date -------------------------------------------------------------------------------
 # Each of the three steps leaves a stamp in .venv: a hash of all that it was made from.
 
 hash() { sha256sum | cut -d' ' -f1; }
-identity() { echo "$root" "$(readlink -f "$venv/bin/python")" | hash; }
+identity() { echo "$root" "$(readlink -e "$venv/bin/python")" | hash; }
 packages() { cat requirements/*.txt tools/setup_env.sh | hash; }
 build() {
   {
@@ -59,16 +61,16 @@ check_machine() {
     fail "the ROS 2 wheels exist for Linux on x86_64, this is $(uname -s) on $(uname -m);" \
       "use a ROS 2 installation and colcon build, or pip install . for the library without ROS."
   case $root in *[[:space:]]*) fail "the path '$root' has a space in it, which scripts' first lines can't hold; move the checkout." ;; esac
-  command -v g++ >/dev/null || fail "no C++ compiler (g++), which the messages need: sudo apt install g++"
+  command -v g++ >/dev/null || lacks "no C++ compiler (g++), which the messages need: sudo apt install g++"
 }
 
 check_python() {
   local package=python3
   case $1 in *python3.1?) package=$(basename "$1") ;; esac
   "$1" -c 'import ensurepip, venv' 2>/dev/null ||
-    fail "$1 can't make virtual environments (no venv or ensurepip): sudo apt install $package-venv"
+    lacks "$1 can't make virtual environments (no venv or ensurepip): sudo apt install $package-venv"
   "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
-    fail "$1 has no header files (Python.h), which the messages need: sudo apt install $package-dev"
+    lacks "$1 has no header files (Python.h), which the messages need: sudo apt install $package-dev"
 }
 
 check_disk() {
@@ -81,10 +83,7 @@ check_disk() {
 # --- The three steps ----------------------------------------------------------------------------------
 
 make_environment() {
-  local python
-  python=$(find_python)
-  check_python "$python"
-  check_disk
+  local python=$1
   if [ -d "$venv" ] && [ -n "$(ls -A "$venv")" ] && [ ! -e "$log" ]; then
     fail "$venv is there already but was not made by this script; move it away, then run this again."
   fi
@@ -184,11 +183,22 @@ flock -n 9 || { say "waiting for another set-up of this checkout"; flock 9; }
 wants_other_python() {
   [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version "$venv/bin/python")" ]
 }
+# Without the stamp of the packages, an installation was interrupted and may hold halves of them.
+can_keep_environment() { is_done identity && [ -e "$venv/.packages" ] && ! wants_other_python; }
 
-is_done identity && is_done packages && is_done build && ! wants_other_python && exit
+can_keep_environment && is_done packages && is_done build && exit
 
 check_machine
-if ! is_done identity || [ ! -e "$venv/.packages" ] || wants_other_python; then make_environment; fi
+if can_keep_environment; then
+  check_python "$venv/bin/python"
+  [ $complete = yes ] || exit 1
+else
+  python=$(find_python)
+  check_python "$python"
+  check_disk
+  [ $complete = yes ] || exit 1
+  make_environment "$python"
+fi
 is_done packages || install_packages
 install_this_package
 say "done"
