@@ -22,7 +22,7 @@ LAYERS = [
     {"weights"},
     {"extractor"},
     {"retrieval"},
-    {"evaluation", "export", "training"},
+    {"evaluation", "export", "replay", "training"},
     {"cli", "nodes"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Precision and recall of loop closures against a ground truth.
+
+Each keyframe is a query, and of its matches only the first counts: the most similar keyframe, or the
+best candidate. It is *right* if the ground truth names it for this query. A query *closes a loop* if the
+ground truth names at least one keyframe that it could have matched, so neither an image that was not
+kept as a keyframe nor one that was too young then (candidates.exclude_recent_s) can be missed. With a
+tolerance, the images so many numbers before and after a named one are taken as named too.
+
+A query is *reported* if its first match reaches a similarity.
+
+    precision = right reports / reports                        1 if nothing is reported
+    recall    = right reports / queries that close a loop      1 if there is no loop to find
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FirstMatches:
+    """The first match of every keyframe of a recording.
+
+    images:       (N,) number of each keyframe's image, ascending.
+    available:    (N,) how many of the first keyframes were there and old enough to be matched.
+    matches:      (N,) which keyframe, 0 to N - 1, is the first match; -1 if there is none.
+    similarities: (N,) its similarity; -inf if there is none.
+    """
+
+    images: np.ndarray
+    available: np.ndarray
+    matches: np.ndarray
+    similarities: np.ndarray
+
+
+@dataclass(frozen=True)
+class JudgedMatches:
+    """What the ground truth says of first matches.
+
+    similarities: (N,) as they were.
+    right:        (N,) whether the first match shows the same place.
+    closes_loop:  (N,) whether there was something to find.
+    """
+
+    similarities: np.ndarray
+    right: np.ndarray
+    closes_loop: np.ndarray
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """The counts at one threshold."""
+
+    reported: int
+    right: int
+    loops: int
+
+    @property
+    def precision(self) -> float:
+        return self.right / self.reported if self.reported else 1.0
+
+    @property
+    def recall(self) -> float:
+        return self.right / self.loops if self.loops else 1.0
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Precision and recall at every threshold that makes a difference, the highest first."""
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+
+    @property
+    def average_precision(self) -> float:
+        """Area under the curve as a staircase: the mean of precision over recall, not interpolated."""
+        return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
+
+    @property
+    def recall_at_full_precision(self) -> float:
+        """The most loops, as a share, that can be found without a single false one."""
+        return float(np.max(self.recall, initial=0.0, where=self.precision == 1.0))
+
+
+def judge(
+    first: FirstMatches, truth: Mapping[int, Iterable[int]], tolerance_images: int = 0
+) -> JudgedMatches:
+    """Compares first matches with a ground truth: query image -> images of the same place."""
+    count = len(first.images)
+    right, closes_loop = np.zeros(count, bool), np.zeros(count, bool)
+    for i, image in enumerate(first.images):
+        named = _widened(truth.get(int(image), ()), tolerance_images)
+        closes_loop[i] = np.isin(first.images[: first.available[i]], named).any()
+        right[i] = first.matches[i] >= 0 and first.images[first.matches[i]] in named
+    return JudgedMatches(first.similarities, right, closes_loop)
+
+
+def precision_recall(judged: JudgedMatches, min_similarity: float = -1.0) -> PrecisionRecall:
+    """The counts if first matches of at least this similarity are reported."""
+    reported = judged.similarities >= min_similarity
+    return PrecisionRecall(
+        reported=int(reported.sum()),
+        right=int((reported & judged.right).sum()),
+        loops=int(judged.closes_loop.sum()),
+    )
+
+
+def precision_recall_curve(judged: JudgedMatches) -> PrecisionRecallCurve:
+    """Precision and recall at the similarity of every first match."""
+    found = np.isfinite(judged.similarities)
+    thresholds = np.unique(judged.similarities[found])[::-1]
+    points = [precision_recall(judged, threshold) for threshold in thresholds]
+    return PrecisionRecallCurve(
+        thresholds,
+        np.array([point.precision for point in points]),
+        np.array([point.recall for point in points]),
+    )
+
+
+def _widened(images: Iterable[int], tolerance_images: int) -> list[int]:
+    reach = range(-tolerance_images, tolerance_images + 1)
+    return sorted({image + step for image in images for step in reach})

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""The results of a replay as files that are the same, byte by byte, whenever the results are."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from netvlad_ros.config import Config
+from netvlad_ros.errors import NetVLADError
+from netvlad_ros.evaluation import pictures
+from netvlad_ros.evaluation.precision_recall import PrecisionRecall
+from netvlad_ros.evaluation.results import Evaluation, Results
+from netvlad_ros.replay import ReplayedKeyframe, ReplayLog
+from netvlad_ros.retrieval.keyframes import Match
+
+CSV_COLUMNS = (
+    "query_keyframe",
+    "query_image",
+    "query_stamp_ns",
+    "match_keyframe",
+    "match_image",
+    "match_stamp_ns",
+    "similarity",
+    "rank",
+)
+
+
+def write_report(folder: Path, results: Results) -> list[Path]:
+    """Writes candidates.json, candidates.csv, similarity_matrix.png and pairs.png.
+
+    Raises NetVLADError if the folder can't be written.
+    """
+    written = [
+        folder / name
+        for name in ("candidates.json", "candidates.csv", "similarity_matrix.png", "pairs.png")
+    ]
+    make_folder(folder)
+    try:
+        written[0].write_text(_json(results), encoding="utf-8")
+        _write_csv(written[1], results.log)
+        _draw_matrix(written[2], results)
+        _draw_pairs(written[3], results)
+    except OSError as error:
+        raise NetVLADError(f"{folder}: can't write the results ({error.strerror}).") from None
+    return written
+
+
+def make_folder(folder: Path) -> None:
+    """Raises NetVLADError if it can't be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NetVLADError(f"{folder}: can't make this folder ({error.strerror}).") from None
+
+
+def _json(results: Results) -> str:
+    numbers = _image_numbers(results.log)
+    log = results.log
+    document = {
+        "config": _config(results.config),
+        "counts": {
+            "images": log.images,
+            "skipped": len(log.skipped),
+            "keyframes": len(log.keyframes),
+            "loop_closures": results.loop_closures,
+            "candidates": results.candidates,
+        },
+        "fingerprint": results.fingerprint,
+        "queries": [_query(keyframe, numbers) for keyframe in log.keyframes],
+        "skipped": [{"image": each.number, "reason": each.problem} for each in log.skipped],
+        "topic": results.topic,
+    }
+    if results.evaluation is not None:
+        document["evaluation"] = _evaluation(results.evaluation)
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _config(config: Config) -> dict[str, Any]:
+    """The configuration without what belongs to this machine only: files keep their names."""
+    values = dataclasses.asdict(config)
+    for section, name in (("extractor", "model"), ("database", "path")):
+        values[section][name] = Path(values[section][name]).name
+    return values
+
+
+def _query(keyframe: ReplayedKeyframe, numbers: dict[int, int]) -> dict[str, Any]:
+    query = keyframe.query.keyframe
+    return {
+        "keyframe": query.keyframe_id,
+        "image": keyframe.number,
+        "session": query.session,
+        "stamp_ns": query.stamp_ns,
+        "candidates": [
+            _match(candidate.match, numbers)
+            | {"rank": candidate.rank, "consistent_queries": candidate.consistent_queries}
+            for candidate in keyframe.selection.candidates
+        ],
+        "rejections": [
+            _match(rejection.match, numbers)
+            | {
+                "stage": rejection.stage,
+                "value": _rounded(rejection.value),
+                "limit": _rounded(rejection.limit),
+            }
+            for rejection in keyframe.selection.rejections
+        ],
+    }
+
+
+def _match(match: Match, numbers: dict[int, int]) -> dict[str, Any]:
+    return {
+        "keyframe": match.keyframe.keyframe_id,
+        "image": numbers[match.keyframe.keyframe_id],
+        "stamp_ns": match.keyframe.stamp_ns,
+        "similarity": _rounded(match.similarity),
+    }
+
+
+def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "reported": _counts(evaluation.reported),
+        "without_threshold": _counts(evaluation.unlimited),
+        "average_precision": _rounded(evaluation.curve.average_precision),
+        "recall_at_full_precision": _rounded(evaluation.curve.recall_at_full_precision),
+    }
+
+
+def _counts(counts: PrecisionRecall) -> dict[str, float]:
+    return dataclasses.asdict(counts) | {
+        "precision": _rounded(counts.precision),
+        "recall": _rounded(counts.recall),
+    }
+
+
+def _rounded(value: float) -> float:
+    """What is left does not depend on the order in which a processor adds."""
+    return round(float(value), 6)
+
+
+def _image_numbers(log: ReplayLog) -> dict[int, int]:
+    return {each.query.keyframe.keyframe_id: each.number for each in log.keyframes}
+
+
+def _write_csv(path: Path, log: ReplayLog) -> None:
+    numbers = _image_numbers(log)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for keyframe in log.keyframes:
+            query = keyframe.query.keyframe
+            for candidate in keyframe.selection.candidates:
+                match = _match(candidate.match, numbers)
+                similarity = f"{match.pop('similarity'):.6f}"
+                start = (query.keyframe_id, keyframe.number, query.stamp_ns)
+                writer.writerow((*start, *match.values(), similarity, candidate.rank))
+
+
+def _draw_matrix(path: Path, results: Results) -> None:
+    log, limits = results.log, results.config.candidates
+    recording = pictures.Recording(
+        log.descriptors, log.times_s, log.available(limits.exclude_recent_s)
+    )
+    title = (
+        f"{_plural(results.loop_closures, 'loop-closure candidate')} "
+        f"among {_plural(len(log.keyframes), 'keyframe')}\n"
+        f"similarity at least {limits.min_similarity:g}, at least {limits.exclude_recent_s:g} s apart"
+    )
+    pictures.draw_similarity_matrix(path, recording, results.pairs, title, results.true_pairs)
+
+
+def _draw_pairs(path: Path, results: Results) -> None:
+    pairs, keyframes = results.pairs, results.log.keyframes
+    chosen = pictures.choose_pairs(pairs)
+    images = [(keyframes[pair.query].picture, keyframes[pair.match].picture) for pair in chosen]
+    count = f"{len(chosen)} of " if len(chosen) < len(pairs) else ""
+    title = f"{count}{_plural(len(pairs), 'loop-closure candidate')}: query left, match right"
+    pictures.draw_pairs(path, chosen, images, results.log.times_s, title)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""The outcome of a replay together with what it was made with, and its comparison with a ground truth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from netvlad_ros.config import Config
+from netvlad_ros.evaluation.ground_truth import GroundTruth
+from netvlad_ros.evaluation.pictures import PicturePair
+from netvlad_ros.evaluation.precision_recall import (
+    PrecisionRecall,
+    PrecisionRecallCurve,
+    judge,
+    precision_recall,
+    precision_recall_curve,
+)
+from netvlad_ros.replay import ReplayLog
+
+
+@dataclass(frozen=True)
+class Results:
+    """A replay and what it was made with; truth is None where nobody knows it."""
+
+    log: ReplayLog
+    config: Config
+    fingerprint: str
+    topic: str
+    truth: GroundTruth | None = None
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates all keyframes have together."""
+        return sum(len(each.selection.candidates) for each in self.log.keyframes)
+
+    @property
+    def loop_closures(self) -> int:
+        """How many keyframes have a candidate."""
+        return sum(bool(each.selection.candidates) for each in self.log.keyframes)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What came out, in words."""
+        log = self.log
+        counts = (
+            f"{len(log.keyframes)} of {log.images} images are keyframes, "
+            f"{self.loop_closures} of them have loop-closure candidates"
+        )
+        return [counts, *(self.evaluation.sentences if self.evaluation else ())]
+
+    @property
+    def evaluation(self) -> "Evaluation | None":
+        """How many of the reported loops are right, and how many of the loops are reported."""
+        if self.truth is None:
+            return None
+        exclude_recent_s = self.config.candidates.exclude_recent_s
+        unlimited = judge(self.log.first_matches(exclude_recent_s), self.truth)
+        reported = judge(self.log.first_candidates(exclude_recent_s), self.truth)
+        return Evaluation(
+            precision_recall(reported),
+            precision_recall(unlimited),
+            precision_recall_curve(unlimited),
+        )
+
+    @property
+    def pairs(self) -> list[PicturePair]:
+        """The best candidate of each keyframe that has one."""
+        first = self.log.first_candidates(self.config.candidates.exclude_recent_s)
+        right = judge(first, self.truth).right if self.truth is not None else None
+        return [
+            PicturePair(
+                query,
+                int(first.matches[query]),
+                float(first.similarities[query]),
+                None if right is None else bool(right[query]),
+            )
+            for query in np.flatnonzero(first.matches >= 0).tolist()
+        ]
+
+    @property
+    def true_pairs(self) -> np.ndarray | None:
+        """(pairs, 2): query and earlier keyframe whose images show the same place."""
+        if self.truth is None:
+            return None
+        position = {each.number: i for i, each in enumerate(self.log.keyframes)}
+        pairs = [
+            (position[query], position[match])
+            for query, matches in self.truth.items()
+            for match in matches
+            if query in position and match in position
+        ]
+        return np.array(pairs, int).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results against a ground truth.
+
+    reported:  the best candidates, as they were reported.
+    unlimited: the best matches that were old enough, whatever their similarity.
+    curve:     these over all similarities.
+    """
+
+    reported: PrecisionRecall
+    unlimited: PrecisionRecall
+    curve: PrecisionRecallCurve
+
+    @property
+    def sentences(self) -> list[str]:
+        """The same in words."""
+        reported, unlimited, curve = self.reported, self.unlimited, self.curve
+        right = f"{reported.right} of {reported.reported} best candidates show the right place"
+        found = f"{reported.right} of {reported.loops} loops were found"
+        unlimited_right = f"{unlimited.right} of {unlimited.loops} best matches are right"
+        average = f"average precision {curve.average_precision:.3f}"
+        return [
+            f"precision {reported.precision:.1%}: {right}",
+            f"recall {reported.recall:.1%}: {found}",
+            f"without a threshold: {unlimited_right}, {average}",
+        ]
