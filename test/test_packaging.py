@@ -193,8 +193,9 @@ def test_after_colcon_build_messages_and_modules_come_from_the_workspace(
 
 
 def test_after_colcon_build_a_node_starts_from_the_workspace_and_ends_cleanly(
-    overlay, overlay_environment
+    overlay, overlay_environment, tmp_path
 ):
+    output = tmp_path / "output"
     node = subprocess.Popen(
         [
             overlay / "lib/netvlad_ros/keyframe_database_node",
@@ -203,19 +204,19 @@ def test_after_colcon_build_a_node_starts_from_the_workspace_and_ends_cleanly(
             "__ns:=/packaging",
         ],
         cwd=overlay,
-        env=overlay_environment | {"PYTHONUNBUFFERED": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
+        env=overlay_environment,
+        stderr=output.open("w"),
     )
     try:
         maps = Path(f"/proc/{node.pid}/maps")
         wait_until(lambda: node.poll() is not None or loaded_libraries(maps.read_text()))
+        assert node.poll() is None, output.read_text()
         assert all(overlay in library.parents for library in loaded_libraries(maps.read_text()))
         node.send_signal(signal.SIGINT)
-        assert node.wait(10) == 0, node.communicate()[1]
+        assert node.wait(10) == 0, output.read_text()
     finally:
         node.kill()
-        node.communicate()
+        node.wait()
 
 
 def wait_until(is_so: Callable[[], object], timeout_s: float = 20.0) -> None:
