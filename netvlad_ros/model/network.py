@@ -4,6 +4,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ class NetVLADNetwork(keras.Model):
         )
         for weight in sorted(self.weights, key=lambda weight: weight.path):
             digest.update(f"{weight.path}{tuple(weight.shape)}".encode())
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), np.float32))
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), np.float32).data)
         return digest.hexdigest()[:16]
 
     def get_config(self) -> dict[str, Any]:
@@ -57,7 +59,11 @@ class NetVLADNetwork(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "NetVLADNetwork":
-        return cls(NetworkConfig(**config["network"]), name=config["name"])
+        values = config["network"]
+        unknown = sorted(values.keys() - {item.name for item in dataclasses.fields(NetworkConfig)})
+        if unknown:
+            raise ConfigError(f"{unknown[0]} is not known here; update the package.")
+        return cls(NetworkConfig(**values), name=config["name"])
 
 
 def build_network(config: NetworkConfig) -> NetVLADNetwork:
@@ -67,6 +73,7 @@ def build_network(config: NetworkConfig) -> NetVLADNetwork:
 
 def _descriptor(image: Any, config: NetworkConfig) -> Any:
     """The layers in the order of the paper."""
+    _refuse_other_channels(config)
     x = InputNormalisation(
         config.channel_order, config.input_offset, config.input_scale, name="input_normalisation"
     )(image)
@@ -104,6 +111,17 @@ def _aggregate(features: Any, config: NetworkConfig) -> Any:
             return layers.Flatten(name="flatten")(rows)  # cluster-major: k * D + d
 
 
+def _refuse_other_channels(config: NetworkConfig) -> None:
+    allowed = (1,) if config.channel_order == "grey" else (1, 3)
+    for name in ("input_offset", "input_scale"):
+        count = len(getattr(config, name))
+        if count not in allowed:
+            expected = "1 value" if len(allowed) == 1 else "1 or 3 values"
+            raise ModelError(
+                f"{name}: expected {expected}, as the input is {config.channel_order}, got {count}."
+            )
+
+
 def _refuse_more_dims(name: str, wanted: int, available: int) -> None:
     if wanted > available:
         raise ModelError(
@@ -112,13 +130,21 @@ def _refuse_more_dims(name: str, wanted: int, available: int) -> None:
 
 
 def save_model(model: NetVLADNetwork, path: str | Path) -> None:
-    """Writes a .keras file that load_model() reads on any Keras backend. Raises ModelError."""
-    if Path(path).suffix != ".keras":
+    """Writes a .keras file that load_model() reads on any Keras backend; it is complete or as it was.
+
+    Raises ModelError.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
         raise ModelError(f"{path}: expected a name ending in .keras.")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.keras")
     try:
-        model.save(path)
+        model.save(partial)
+        partial.replace(path)
     except OSError as error:
         raise ModelError(f"{path}: can't write the model ({error.strerror or error}).") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_model(path: str | Path) -> NetVLADNetwork:
@@ -126,23 +152,36 @@ def load_model(path: str | Path) -> NetVLADNetwork:
     path = Path(path)
     if not path.is_file():
         raise ModelError(
-            f"{path}: there is no such model file; `netvlad import-weights` makes one from other projects' weights."
+            f"{path}: there is no such model file; `netvlad import-weights` makes one from other projects' "
+            "weights."
         )
+    _refuse_foreign(path)
     try:
-        model = keras.saving.load_model(path, compile=False)
-    except ConfigError as error:
+        return keras.saving.load_model(path, compile=False)
+    except (ConfigError, ModelError) as error:
         raise ModelError(f"{path}: was made by another version of this package: {error}") from None
     except Exception as error:  # Keras raises a dozen kinds, all of which mean the same to the user
-        first_line = (
-            str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        )
+        reason = f"{type(error).__name__} {error}".splitlines()[0][:150]
         raise ModelError(
-            f"{path}: expected a model that this package saved, but Keras can't load it ({first_line}); weights "
-            "of other projects must go through `netvlad import-weights`."
+            f"{path}: this model file is damaged ({reason}); copy or download it again."
         ) from None
-    if not isinstance(model, NetVLADNetwork):
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Looks at what the file says it holds, before Keras makes anything of it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            config = json.loads(file.read("config.json"))
+            kind, name = config["class_name"], config["registered_name"]
+    except Exception:  # zipfile, zlib and json have their own for each kind of damage
         raise ModelError(
-            f"{path}: expected a model that this package saved, got another Keras model ({model.name}); weights "
+            f"{path}: expected a .keras file that this package saved, got a file of another kind or a "
+            "damaged one; weights of other projects must go through `netvlad import-weights`."
+        ) from None
+    if name != keras.saving.get_registered_name(NetVLADNetwork):
+        raise ModelError(
+            f"{path}: expected a model that this package saved, got another Keras model ({kind}); weights "
             "of other projects must go through `netvlad import-weights`."
         )
-    return model
+    if path.suffix != ".keras":
+        raise ModelError(f"{path}: expected a name ending in .keras; rename the file.")
