@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
-from netvlad_ros.errors import DescriptorError, ModelError
+from netvlad_ros.errors import DescriptorError, ImageError, ModelError
 from netvlad_ros.model import load_model
 from netvlad_ros.model.forward import compile_forward, prepare_runtime
 from netvlad_ros.preprocessing import network_input
+
+# From here on, every backbone has at least one local feature.
+SAFE_SIDE_PX = 32
 
 
 class NetVLADExtractor:
@@ -34,8 +37,8 @@ class NetVLADExtractor:
         self.dims = self.config.descriptor_dims or network.descriptor_dims
         if self.dims > network.descriptor_dims:
             raise ModelError(
-                f"extractor.descriptor_dims: expected at most {network.descriptor_dims}, the dimensions of {model}, "
-                f"got {self.dims}."
+                f"extractor.descriptor_dims: expected at most {network.descriptor_dims}, the dimensions of "
+                f"{model}, got {self.dims}."
             )
         self.size_px = _input_size(
             self.config, network.network.input_width_px, network.network.input_height_px
@@ -55,6 +58,8 @@ class NetVLADExtractor:
     def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """The descriptors of several images, (len(images), dims); images of one size run at once."""
         inputs = [network_input(image, self.size_px, self.config) for image in images]
+        if not inputs:
+            return np.empty((0, self.dims), np.float32)
         if len({one.shape for one in inputs}) > 1:
             return np.concatenate([self._run(one[None]) for one in inputs])
         return self._run(np.stack(inputs)) if len(inputs) != 1 else self._run(inputs[0][None])
@@ -62,10 +67,10 @@ class NetVLADExtractor:
     def warm_up(self) -> None:
         """Compiles the network, so that the first image is not slower than the others."""
         width, height = self.size_px or (640, 480)
-        self._forward(np.zeros((1, height, width, 3), np.uint8))
+        self._output(np.zeros((1, height, width, 3), np.uint8))
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
-        descriptors = self._forward(batch)[:, : self.dims]
+        descriptors = self._output(batch)[:, : self.dims]
         lengths = np.linalg.norm(descriptors, axis=1, keepdims=True)
         if not np.all(lengths > 0.0):  # NaN is not above zero either
             raise DescriptorError(
@@ -73,6 +78,21 @@ class NetVLADExtractor:
                 "normalisation must be damaged: import or train the model again."
             )
         return descriptors / lengths
+
+    def _output(self, batch: np.ndarray) -> np.ndarray:
+        try:
+            return self._forward(batch)
+        except (ValueError, TypeError, RuntimeError):  # such as: nothing left to convolve
+            _refuse_small(*batch.shape[1:3])
+            raise
+
+
+def _refuse_small(height: int, width: int) -> None:
+    if min(height, width) < SAFE_SIDE_PX:
+        raise ImageError(
+            f"an input of {width}x{height} pixels is too small for this network; resize to at least "
+            f"{SAFE_SIDE_PX} a side (extractor.input_width_px, extractor.input_height_px)."
+        ) from None
 
 
 def _input_size(
@@ -82,4 +102,9 @@ def _input_size(
         config.input_width_px or model_width_px,
         config.input_height_px or model_height_px,
     )
-    return (width, height) if config.resize and width and height else None
+    if config.resize and bool(width) != bool(height):
+        raise ModelError(
+            "extractor: expected both input_width_px and input_height_px or none, as the model has no size "
+            f"of its own; got {width} and {height}."
+        )
+    return (width, height) if config.resize and width else None

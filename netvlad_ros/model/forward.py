@@ -26,16 +26,18 @@ def prepare_runtime(device: str, threads: int) -> None:
             import torch
 
             torch.set_num_threads(threads)
+        case other if other not in _RUNNERS:
+            raise ModelError(f"KERAS_BACKEND: expected one of {', '.join(_RUNNERS)}; got {other}.")
     if device == "gpu" and not _gpus():
         raise ModelError(
-            f"extractor.device is gpu, but {keras.backend.backend()} sees none; install its GPU build and driver, or "
-            "set extractor.device to auto."
+            f"extractor.device is gpu, but {keras.backend.backend()} sees none; install its GPU build and "
+            "driver, or set extractor.device to auto."
         )
 
 
 def compile_forward(model: keras.Model, device: str) -> Forward:
     """(B, H, W, 3) uint8 -> (B, D) float32. Each new shape is compiled once and remembered."""
-    run = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()](model)
+    run = _RUNNERS[keras.backend.backend()](model)
 
     def forward(images: np.ndarray) -> np.ndarray:
         with contextlib.nullcontext() if device == "auto" else keras.device(f"{device}:0"):
@@ -47,18 +49,24 @@ def compile_forward(model: keras.Model, device: str) -> Forward:
 def _prepare_tensorflow(threads: int) -> None:
     import tensorflow as tf
 
-    try:
+    with contextlib.suppress(RuntimeError):  # it has run before and taken the memory it wants
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+    try:
         if threads and tf.config.threading.get_intra_op_parallelism_threads() != threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError as error:
         raise ModelError(
-            f"extractor.threads: must be set before TensorFlow runs for the first time in a process ({error})."
+            "extractor.threads: must be set before TensorFlow runs for the first time in a process "
+            f"({error})."
         ) from None
 
 
 def _gpus() -> list[Any]:
+    if keras.backend.backend() == "torch":  # Keras knows devices of the other two only
+        import torch
+
+        return list(range(torch.cuda.device_count()))
     try:
         return list(keras.distribution.list_devices("gpu"))
     except (RuntimeError, ValueError):  # JAX raises where it has no such platform
@@ -96,3 +104,6 @@ def _torch(model: keras.Model) -> Callable[[np.ndarray], Any]:
         return model(keras.ops.convert_to_tensor(images, "float32"), training=False)
 
     return run
+
+
+_RUNNERS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
