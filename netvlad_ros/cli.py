@@ -192,7 +192,7 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
     from tqdm import tqdm
 
-    from netvlad_ros.replay import replay
+    from netvlad_ros.replay import replay, sentence
     from netvlad_ros.retrieval.loop_detector import LoopDetector
 
     log, total = results.log, bag.topics[results.topic].count
@@ -203,7 +203,8 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
         for image in tqdm(images, total=total, unit=" images", leave=False, disable=None):
             keyframe = log.add(image)
             if keyframe and keyframe.selection.candidates:
-                tqdm.write(log.sentence(keyframe))
+                best = keyframe.selection.candidates[0].match
+                tqdm.write(sentence(keyframe.query.keyframe, best, log.start_ns))
     except BagError as error:
         damage = error
     if not log.keyframes:

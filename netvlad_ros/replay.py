@@ -89,11 +89,10 @@ class ReplayLog:
         self.keyframes.append(ReplayedKeyframe(replayed.number, *kept))
         return self.keyframes[-1]
 
-    def sentence(self, keyframe: ReplayedKeyframe) -> str:
-        """What the best candidate of a keyframe is."""
-        best = keyframe.selection.candidates[0].match
-        query, match = self._told(keyframe.query.keyframe), self._told(best.keyframe)
-        return f"{query} looks like {match}, similarity {best.similarity:.3f}"
+    @property
+    def start_ns(self) -> int:
+        """Stamp of the first keyframe."""
+        return self.keyframes[0].query.keyframe.stamp_ns
 
     @property
     def descriptors(self) -> np.ndarray:
@@ -104,7 +103,7 @@ class ReplayLog:
     def times_s(self) -> np.ndarray:
         """Seconds from the first keyframe to each."""
         stamps = [keyframe.query.keyframe.stamp_ns for keyframe in self.keyframes]
-        return np.array([(stamp - stamps[0]) / NANOSECONDS for stamp in stamps])
+        return np.array([(stamp - self.start_ns) / NANOSECONDS for stamp in stamps])
 
     def available(self, exclude_recent_s: float) -> np.ndarray:
         """How many of the first keyframes were there and old enough when each one was looked up."""
@@ -122,11 +121,6 @@ class ReplayLog:
         best = [_best_old_match(each.query, exclude_recent_s) for each in self.keyframes]
         return self._first(best, exclude_recent_s)
 
-    def _told(self, keyframe: Keyframe) -> str:
-        start_ns = self.keyframes[0].query.keyframe.stamp_ns
-        time_s = (keyframe.stamp_ns - start_ns) / NANOSECONDS
-        return f"keyframe {keyframe.keyframe_id} ({time_s:.1f} s)"
-
     def _first(self, best: list[Match | None], exclude_recent_s: float) -> FirstMatches:
         position = {each.query.keyframe.keyframe_id: i for i, each in enumerate(self.keyframes)}
         return FirstMatches(
@@ -135,6 +129,16 @@ class ReplayLog:
             matches=np.array([position[m.keyframe.keyframe_id] if m else -1 for m in best]),
             similarities=np.array([match.similarity if match else -np.inf for match in best]),
         )
+
+
+def sentence(query: Keyframe, best: Match, start_ns: int) -> str:
+    """That a query has found a place again; times are told from start_ns on."""
+
+    def told(keyframe: Keyframe) -> str:
+        time_s = (keyframe.stamp_ns - start_ns) / NANOSECONDS
+        return f"keyframe {keyframe.keyframe_id} ({time_s:.1f} s)"
+
+    return f"{told(query)} looks like {told(best.keyframe)}, similarity {best.similarity:.3f}"
 
 
 def available_keyframes(keyframes: list[Keyframe], exclude_recent_s: float) -> np.ndarray:
