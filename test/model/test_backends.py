@@ -124,12 +124,3 @@ def test_keras_itself_loads_the_file_once_the_package_is_imported_after_it(folde
     )
     (fingerprint,) = in_another_process(script, "numpy", folder / "netvlad.keras")
     assert fingerprint == load_model(folder / "netvlad.keras").fingerprint()
-
-
-def test_a_keyframe_database_needs_no_keras():
-    script = (
-        "import sys\n"
-        "from netvlad_ros import KeyframeDatabase, LoopDetector, load_config\n"
-        "print('keras' in sys.modules, 'tensorflow' in sys.modules)"
-    )
-    assert in_another_process(script, "tensorflow") == ["False False"]
