@@ -66,7 +66,7 @@ check_machine() {
 
 check_python() {
   local package=python3
-  case $1 in *python3.1?) package=$(basename "$1") ;; esac
+  case $1 in *python3.1?) package=${1##*/} ;; esac
   "$1" -c 'import ensurepip, venv' 2>/dev/null ||
     lacks "$1 can't make virtual environments (no venv or ensurepip): sudo apt install $package-venv"
   "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
