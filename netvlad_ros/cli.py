@@ -231,11 +231,10 @@ def _print_summary(results: "Results") -> None:
 
 @contextlib.contextmanager
 def _start_up_notes_held_back() -> Iterator[None]:
-    """Imports of Keras in here do not chatter, unless the user set TensorFlow's log level."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    """Imports of Keras in here do not chatter, unless the user wants TensorFlow to."""
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     # A process of its own passes on all the rest, even if the import crashes.
     words = [word for note in START_UP_NOTES for word in ("-e", note)]
     stderr = os.dup(2)

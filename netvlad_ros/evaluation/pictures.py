@@ -105,10 +105,12 @@ def draw_pairs(
 
 
 def choose_pairs(pairs: Sequence[PicturePair], count: int = PAIRS_PER_SHEET) -> list[PicturePair]:
-    """At most so many, evenly spread; wrong ones come first, but get no more than half of the places."""
-    wrong = _spread([pair for pair in pairs if pair.right is False], count // 2)
-    others = _spread([pair for pair in pairs if pair not in wrong], count - len(wrong))
-    return sorted([*wrong, *others], key=lambda pair: (pair.query, pair.match))
+    """At most so many, evenly spread; wrong ones come first, up to half of the places."""
+    wrong = [pair for pair in pairs if pair.right is False]
+    others = [pair for pair in pairs if pair.right is not False]
+    wrong = _spread(wrong, max(count // 2, count - len(others)))
+    chosen = [*wrong, *_spread(others, count - len(wrong))]
+    return sorted(chosen, key=lambda pair: (pair.query, pair.match))
 
 
 def _spread(pairs: Sequence[PicturePair], count: int) -> list[PicturePair]:
