@@ -51,7 +51,7 @@ def text(data: str) -> Any:
 
 def drive(
     count: int = 5, topic: str = "/camera", period_ns: int = SECOND, side_px: int = 8
-) -> Recording:
+) -> dict[str, Sequence[tuple[int, Any]]]:
     """Images number 1, 2, ...: stamped after as many periods, of that grey, recorded 7 ns later."""
     shape = (side_px, side_px)
     stamps = [(number, number * period_ns) for number in range(1, count + 1)]

@@ -98,19 +98,29 @@ class Bag:
         """From the first message to just after the last."""
         return max((end for _, end in self._times()), default=self.start_ns) - self.start_ns
 
+    def topic(self, name: str) -> Topic:
+        """The topic of this name. Raises BagError, with the nearest or all there are, if there is none."""
+        if name in self.topics:
+            return self.topics[name]
+        near = difflib.get_close_matches(name, self.topics, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"{self._contents()}."
+        raise BagError(f"{self.path}: has no topic {name}; {hint}")
+
     def image_topic(self, name: str = "") -> str:
         """The given topic, or the only one with images.
 
         Raises BagError, naming the topics there are, if there is none, or no such, or several.
         """
-        images = [topic.name for topic in self.topics.values() if topic.is_image]
+        expected = " or ".join(IMAGE_TYPES)
         if name:
-            self._refuse_other_than_images(name, images)
+            if not self.topic(name).is_image:
+                raise BagError(
+                    f"{self.path}: {name} is {self.topics[name].type}, expected {expected}."
+                )
             return name
+        images = [topic.name for topic in self.topics.values() if topic.is_image]
         if not images:
-            raise BagError(
-                f"{self.path}: expected a topic of {' or '.join(IMAGE_TYPES)}, {self._contents()}."
-            )
+            raise BagError(f"{self.path}: expected a topic of {expected}; {self._contents()}.")
         if len(images) > 1:
             raise BagError(
                 f"{self.path}: has several image topics; choose one of {', '.join(images)}."
@@ -148,7 +158,7 @@ class Bag:
             Exception
         ) as error:  # rosbags lets through what sqlite, struct, zstd and others raise
             raise self._damaged(number, topics, error) from error
-        if not start_ns and number < self._count(topics):
+        if start_ns <= self.start_ns and number < self._count(topics):
             raise self._damaged(number, topics, "the others are missing")
 
     def _merged(self, topics: Collection[str], start_ns: int) -> Iterator[RawMessage]:
@@ -168,16 +178,6 @@ class Bag:
 
     def _count(self, topics: Collection[str]) -> int:
         return sum(self.topics[name].count for name in topics)
-
-    def _refuse_other_than_images(self, name: str, images: list[str]) -> None:
-        if name in images:
-            return
-        if name in self.topics:
-            expected = " or ".join(IMAGE_TYPES)
-            raise BagError(f"{self.path}: {name} is {self.topics[name].type}, expected {expected}.")
-        near = difflib.get_close_matches(name, images, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]}?" if near else f"{self._contents()}."
-        raise BagError(f"{self.path}: has no topic {name}; {hint}")
 
     def _contents(self) -> str:
         names = [f"{topic.name} ({topic.type})" for topic in self.topics.values()]

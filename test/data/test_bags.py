@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from recording import SECOND, compressed_image, drive, image, text, write_bag
+from recording import ROS2, SECOND, compressed_image, drive, image, text, write_bag
 
+from netvlad_ros.data import ros1
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import BagError
@@ -220,3 +221,21 @@ def test_a_recorded_bag_without_images_is_refused(shared: Path) -> None:
     path = shared / "data" / "bags" / "no_images_db3"
     with Bag(path) as bag, pytest.raises(BagError, match="it has /data"):
         bag.image_topic()
+
+
+def test_ros1_messages_become_those_of_ros2(tmp_path: Path) -> None:
+    with Bag(write_bag(tmp_path / "drive.bag", drive(1))) as bag:
+        (raw,) = bag.messages(["/camera"])
+    message = drive(1)["/camera"][0][1]
+    assert ros1.has_same_fields(raw.type)
+    assert ros1.to_cdr(raw.data, raw.type) == ROS2.serialize_cdr(message, raw.type)
+
+
+@pytest.mark.parametrize("kind", ["sensor_msgs/msg/Range", "our_msgs/msg/Own"])
+def test_types_that_ros2_changed_or_lacks_are_known(kind: str) -> None:
+    assert not ros1.has_same_fields(kind)
+
+
+def test_a_ros1_message_that_is_cut_off_is_refused() -> None:
+    with pytest.raises(BagError, match="sensor_msgs/msg/Image is damaged"):
+        ros1.to_cdr(bytes(30), "sensor_msgs/msg/Image")
