@@ -76,7 +76,7 @@ def draw_similarity_matrix(
     _draw_similarities(figure, axes, recording)
     if truth is not None:
         _outline(axes, truth, len(recording.times_s))
-    _mark(axes, pairs)
+    _mark(axes, pairs, len(recording.times_s))
     _label_axes(axes, recording.times_s)
     axes.legend(handles=_legend(pairs, truth), loc="upper right", framealpha=1.0, fontsize=10)
     _save(figure, path)
@@ -154,16 +154,14 @@ def _outline(axes: Axes, truth: np.ndarray, count: int) -> None:
     axes.add_collection(LineCollection([*horizontal, *vertical], colors=TRUTH, linewidths=1.2))
 
 
-def _mark(axes: Axes, pairs: Sequence[PicturePair]) -> None:
-    axes.scatter(
-        [pair.match for pair in pairs],
-        [pair.query for pair in pairs],
-        s=30,
-        c=[pair.colour for pair in pairs],
-        edgecolors="white",
-        linewidths=1.0,
-        zorder=3,
-    )
+def _mark(axes: Axes, pairs: Sequence[PicturePair], count: int) -> None:
+    """Draws a dot for each candidate, the wrong ones on top, smaller where there are many keyframes."""
+    pairs = sorted(pairs, key=lambda pair: pair.right is False)
+    matches, queries = [pair.match for pair in pairs], [pair.query for pair in pairs]
+    size = min(24.0, max(3.0, 4000.0 / count))
+    colours = [pair.colour for pair in pairs]
+    axes.scatter(matches, queries, s=2.0 * size, c="white", linewidths=0, zorder=3)
+    axes.scatter(matches, queries, s=size, c=colours, linewidths=0, zorder=3)
 
 
 def _label_axes(axes: Axes, times_s: np.ndarray) -> None:
