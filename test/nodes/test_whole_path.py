@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""A recorded drive, played into the three nodes, gives what replaying it without ROS gives."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_nodes import NodeProcess, Ros, stamp_ns
+
+from netvlad_ros.msg import LoopClosureCandidates
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE = "/whole_path"
+# Fifteen seconds for the drive of 84 s.
+RATE = "5.6"
+PARAMETERS = {
+    "candidates.exclude_recent_s": 20.0,
+    "candidates.min_similarity": 0.75,
+}
+NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
+
+
+@pytest.fixture(scope="module")
+def genuine_model(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that were trained on real places."""
+    model = tmp_path_factory.mktemp("genuine") / "model.keras"
+    weights = shared / "reference" / "cartwheel" / "mobilenet_color_raw_8192.h5"
+    netvlad("import-weights", weights, "--input", "cartwheel-raw", "-o", model)
+    return model
+
+
+def netvlad(*words: object) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "netvlad_ros.cli", *map(str, words)], check=True, cwd=ROOT
+    )
+
+
+def replayed(bag: Path, model: Path, folder: Path, parameters: dict[str, float]) -> dict[str, Any]:
+    assignments = [
+        word for name, value in parameters.items() for word in ("--set", f"{name}={value}")
+    ]
+    netvlad("replay", bag, "--model", model, *assignments, "-o", folder)
+    return json.loads((folder / "candidates.json").read_text())
+
+
+def test_the_nodes_find_what_replay_finds_and_most_of_the_loops(
+    ros: Ros,
+    start: Callable[..., NodeProcess],
+    process: Callable[..., Any],
+    shared: Path,
+    genuine_model: Path,
+    tmp_path: Path,
+) -> None:
+    bag, topic = shared / "data" / "bags" / "rtabmap_loop_mcap", "/camera/image_raw/compressed"
+    given = PARAMETERS | {"extractor.model": str(genuine_model), "camera.compressed": True}
+    own = {"descriptor_node": ("camera", "extractor")}
+    nodes = [
+        start(
+            name,
+            {k: v for k, v in given.items() if k.split(".")[0] in own.get(name, ("candidates",))},
+            {"image": topic},
+            namespace=NAMESPACE,
+        )
+        for name in NODES
+    ]
+    answers = ros.listen(LoopClosureCandidates, f"{NAMESPACE}/loop_closure_candidates")
+    for node in nodes:
+        node.until_ready()
+    player = process("bag_player", bag, "--rate", RATE, "--wait-for-subscribers")
+    nodes[-1].until(lambda: len(answers) == 84)
+    assert player.wait() == 0
+
+    offline = replayed(bag, genuine_model, tmp_path, PARAMETERS)["queries"]
+    assert len(answers) == len(offline)
+    for answer, query in zip(answers, offline, strict=True):
+        assert (answer.query.id, stamp_ns(answer.header)) == (query["keyframe"], query["stamp_ns"])
+        found = [(each.match.id, each.rank) for each in answer.candidates]
+        assert found == [(each["keyframe"], each["rank"]) for each in query["candidates"]]
+        similarities = [each.similarity for each in answer.candidates]
+        expected = [each["similarity"] for each in query["candidates"]]
+        assert similarities == pytest.approx(expected, abs=1e-5)
+    assert correct_first_candidates(answers, shared) >= 32
+
+
+def correct_first_candidates(answers: list[LoopClosureCandidates], shared: Path) -> int:
+    """How many of the 44 queries that close a loop have a right first candidate; message i is image i + 1."""
+    with (shared / "data" / "rtabmap_samples" / "loop_closures.csv").open() as file:
+        truth = {
+            int(row["query_image"]): row["matching_images"].split() for row in csv.DictReader(file)
+        }
+    firsts = {
+        answer.query.id + 1: answer.candidates[0].match.id + 1
+        for answer in answers
+        if answer.candidates
+    }
+    return sum(str(firsts.get(query)) in matches for query, matches in truth.items())
+
+
+def test_without_a_threshold_35_of_44_first_matches_are_right(
+    shared: Path, genuine_model: Path, tmp_path: Path
+) -> None:
+    bag = shared / "data" / "bags" / "rtabmap_loop_mcap"
+    loops = shared / "data" / "rtabmap_samples" / "loop_closures.csv"
+    without = ("--set", "candidates.min_similarity=-1", "--set", "candidates.exclude_recent_s=20")
+    netvlad(
+        "replay", bag, "--model", genuine_model, *without, "--ground-truth", loops, "-o", tmp_path
+    )
+    evaluation = json.loads((tmp_path / "candidates.json").read_text())["evaluation"]
+    assert evaluation["without_threshold"]["loops"] == 44
+    assert evaluation["without_threshold"]["right"] >= 35
+
+
+def test_a_clip_without_a_loop_has_no_candidates(
+    shared: Path, genuine_model: Path, tmp_path: Path
+) -> None:
+    results = replayed(
+        shared / "data" / "bags" / "euroc_v101_mono8_db3", genuine_model, tmp_path, {}
+    )
+    assert results["counts"]["keyframes"] > 0
+    assert results["counts"]["candidates"] == 0
