@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -362,33 +363,35 @@ def test_results_that_can_not_be_written_are_refused_before_the_bag_is_replayed(
     assert "can't make this folder" in err
 
 
-def counts(netvlad: Run, shared: Path, folder: Path, *words: object) -> dict[str, Any]:
-    """What replaying the recorded loop found, compared with its ground truth."""
+def reported(netvlad: Run, shared: Path, *words: object) -> tuple[int, int]:
+    """Of the best candidates in the recorded loop of 44 images, how many are right, and all."""
     truth = shared / "data" / "rtabmap_samples" / "loop_closures.csv"
     bag = shared / "data" / "bags" / "rtabmap_loop_mcap"
-    code, *_ = netvlad("replay", bag, "--ground-truth", truth, "-o", folder, *words)
+    code, out, _ = netvlad("replay", bag, "--ground-truth", truth, *words)
+    found = re.search(r": (\d+) of (\d+) best candidates show the right place", out)
     assert code == 0
-    found = json.loads((folder / "candidates.json").read_text(encoding="utf-8"))
-    assert found["evaluation"]["reported"]["loops"] == 44
-    return found["evaluation"]["reported"]
+    assert found
+    assert f": {found[1]} of 44 loops were found" in out
+    return int(found[1]), int(found[2])
 
 
 def test_the_places_of_a_recorded_loop_are_recognised(
-    netvlad: Run, shared: Path, cartwheel_model: Path, tmp_path: Path
+    netvlad: Run, shared: Path, cartwheel_model: Path
 ) -> None:
-    """All of them have a best match; without a threshold it is right for nearly all."""
     limits = ("--set", "candidates.min_similarity=-1", "--set", "candidates.exclude_recent_s=20")
-    found = counts(netvlad, shared, tmp_path, "--model", cartwheel_model, *limits)
-    assert found["right"] >= 35
+    right, _ = reported(netvlad, shared, "--model", cartwheel_model, *limits)
+    assert right >= 35
 
 
-def test_the_demos_parameters_find_most_of_the_loop_and_nothing_else(
-    netvlad: Run, shared: Path, cartwheel_model: Path, tmp_path: Path
+def test_the_demos_parameters_find_most_of_the_loop_and_hardly_anything_else(
+    netvlad: Run, shared: Path, cartwheel_model: Path
 ) -> None:
     parameters = ROOT / "demo" / "rtabmap_loop.yaml"
-    found = counts(netvlad, shared, tmp_path, "--model", cartwheel_model, "--config", parameters)
-    assert found["right"] >= 32
-    assert found["precision"] >= 0.95
+    right, everything = reported(
+        netvlad, shared, "--model", cartwheel_model, "--config", parameters
+    )
+    assert right >= 32
+    assert right >= 0.95 * everything
 
 
 def test_a_recorded_drive_without_a_loop_has_no_candidates(
