@@ -9,9 +9,9 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
+from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.config import Config
@@ -23,15 +23,10 @@ from netvlad_ros.nodes.image_converter import image_converter
 from netvlad_ros.nodes.mailbox import Mailbox
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.subscriptions import subscribe
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # TensorFlow's own start-up notes are no news to an operator
-
-# Sensor data, of which the newest is worth more than the rest; a user may override it.
-IMAGE_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
-)
+# TensorFlow's own start-up notes are no news to an operator.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 class DescriptorNode(Node):
@@ -49,16 +44,19 @@ class DescriptorNode(Node):
         self._message_type = CompressedImage if config.camera.compressed else Image
         self._to_image = image_converter(config.camera.converter)
         self._extractor = _load(config)
-        self._mailbox: Mailbox[tuple[bytes, float]] = Mailbox()
-        self._health = Health(self, config.diagnostics, self._gauges)
+        self._mailbox: Mailbox[tuple[bytes, Time, float]] = Mailbox()
+        counts = ("received", "lost", "published", "dropped", "refused")
+        self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._publisher = self.create_publisher(GlobalDescriptor, "global_descriptor", 10)
-        subscription = self.create_subscription(
+        # Raw, because an image that is dropped need not be deserialised.
+        subscription = subscribe(
+            self,
             self._message_type,
             "image",
             self._receive,
-            IMAGE_QOS,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            raw=True,  # an image that is dropped need not be deserialised
+            qos_profile_sensor_data,
+            on_lost=self._health.lost,
+            raw=True,
         )
         self._health.watch(subscription)
         self._worker = threading.Thread(target=self._work, name="extract", daemon=True)
@@ -68,20 +66,24 @@ class DescriptorNode(Node):
         )
 
     def close(self) -> None:
-        """Lets the image at hand be finished."""
+        """Waits for the image at hand: an interpreter that ends while TensorFlow computes may crash."""
         self._mailbox.close()
-        self._worker.join(timeout=5.0)
+        self._worker.join()
 
     def _configure(self, config: Config) -> None:
         self._extractor.config = config.extractor
         self._health.config = config.diagnostics
 
     def _gauges(self) -> dict[str, object]:
-        return {"model": self._extractor.fingerprint, "dimensions": self._extractor.dims}
+        return {
+            "model": self._extractor.fingerprint,
+            "dimensions": self._extractor.dims,
+            "subscribers": self._publisher.get_subscription_count(),
+        }
 
     def _receive(self, serialised: bytes) -> None:
         self._health.arrived()
-        if self._mailbox.put((serialised, time.perf_counter())):
+        if self._mailbox.put((serialised, self.get_clock().now(), time.perf_counter())):
             self._health.count("dropped")
 
     def _work(self) -> None:
@@ -94,7 +96,7 @@ class DescriptorNode(Node):
                 if rclpy.ok():
                     self._refuse(f"{type(error).__name__}: {error}")
 
-    def _process(self, serialised: bytes, received_s: float) -> None:
+    def _process(self, serialised: bytes, arrival: Time, received_s: float) -> None:
         with self._health.timed("convert"):
             message = deserialize_message(serialised, self._message_type)
             image = self._to_image(message)
@@ -102,7 +104,7 @@ class DescriptorNode(Node):
             descriptor = self._extractor.extract(image)
         header = message.header
         if header.stamp.sec == 0 and header.stamp.nanosec == 0:
-            header.stamp = self.get_clock().now().to_msg()
+            header.stamp = arrival.to_msg()
             self._health.problem(
                 "stamp", "images have no stamp; the time of their arrival is taken instead"
             )
@@ -111,7 +113,6 @@ class DescriptorNode(Node):
         )
         self._health.took("receive to publish", time.perf_counter() - received_s)
         self._health.count("published")
-        self._health.solved("image")
 
     def _refuse(self, reason: str) -> None:
         self._health.count("refused")

@@ -6,41 +6,55 @@ import statistics
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.event_handler import QoSMessageLostInfo
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
 from netvlad_ros.config import DiagnosticsConfig
-from netvlad_ros.nodes.silence import why_silent
+from netvlad_ros.nodes.silence import large_message_advice, why_silent
 
 # A problem with single messages is reported for as long as it was seen within this time.
 PROBLEM_MEMORY_S = 5.0
 # Latencies are medians of so many last ones.
 LATENCY_SAMPLES = 100
+# A camera may be wrong thirty times a second: of one kind, another sentence is logged after so long, and
+# the same one again after so long.
+LOG_NEXT_S, LOG_AGAIN_S = 1.0, 10.0
 
 
 class Health:
     """Counts, times and problems of one node; may be used from several threads."""
 
     def __init__(
-        self, node: Node, config: DiagnosticsConfig, gauges: Callable[[], dict[str, object]]
+        self,
+        node: Node,
+        config: DiagnosticsConfig,
+        counts: Sequence[str],
+        gauges: Callable[[], dict[str, object]] = dict,
     ) -> None:
-        """gauges: values that are asked for at each report, such as the size of an index."""
+        """What is reported from the start on.
+
+        counts: counters, which begin at 0; others may follow.
+        gauges: gives values that are asked for at each report, such as the size of an index.
+        """
         self.config = config
         self._node = node
         self._gauges = gauges
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter(dict.fromkeys(counts, 0))
         self._reported: Counter[str] = Counter()
         self._latencies_s: dict[str, deque[float]] = defaultdict(
             lambda: deque(maxlen=LATENCY_SAMPLES)
         )
         self._problems: dict[str, tuple[str, float]] = {}  # kind -> sentence, when it expires
+        self._logged: dict[str, tuple[str, float]] = {}  # kind -> last sentence, when
         self._watched: Subscription | None = None
+        self._may_be_quiet = False
         self._last_arrival_s = self._last_report_s = time.monotonic()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A timer on the node's own clock would stand still with use_sim_time and no /clock.
@@ -48,15 +62,22 @@ class Health:
             config.period_s, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
 
-    def watch(self, subscription: Subscription) -> None:
-        """From now on silence on this subscription is a problem."""
-        self._watched = subscription
+    def watch(self, subscription: Subscription, may_be_quiet: bool = False) -> None:
+        """From now on silence on this subscription is a problem, unless it may be quiet and is connected."""
+        self._watched, self._may_be_quiet = subscription, may_be_quiet
         self._last_arrival_s = time.monotonic()
 
     def arrived(self) -> None:
         """A message came in on the watched subscription."""
         self.count("received")
         self._last_arrival_s = time.monotonic()
+
+    def lost(self, event: QoSMessageLostInfo) -> None:
+        """Messages of the watched subscription were sent but did not get here; a few are no problem."""
+        self.count("lost", event.total_count_change)
+        if self._watched is not None and event.total_count > self._counts["received"]:
+            advice = large_message_advice(self._watched)
+            self.problem("lost", f"most messages on {self._watched.topic_name} are lost{advice}")
 
     def count(self, name: str, number: int = 1) -> None:
         """Adds to a counter, which is reported as a total and as a rate."""
@@ -76,18 +97,27 @@ class Health:
             self._latencies_s[stage].append(seconds)
 
     def problem(self, kind: str, sentence: str, lasting: bool = False) -> None:
-        """Logs what is wrong, throttled, and reports it until it was not seen for a while, or for good."""
+        """Logs what is wrong, and reports it until it was not seen for a while or, if lasting, is solved."""
+        expiry = float("inf") if lasting else time.monotonic() + PROBLEM_MEMORY_S
         with self._lock:
-            known = self._problems.get(kind)
-            expiry = float("inf") if lasting else time.monotonic() + PROBLEM_MEMORY_S
             self._problems[kind] = (sentence, expiry)
-        if known is None or known[0] != sentence:
-            self._node.get_logger().error(sentence, throttle_duration_sec=1.0)
+        if self._is_news(kind, sentence):
+            self._node.get_logger().error(sentence)
 
     def solved(self, kind: str) -> None:
-        """A problem is gone."""
+        """A lasting problem is gone."""
         with self._lock:
             self._problems.pop(kind, None)
+
+    def _is_news(self, kind: str, sentence: str) -> bool:
+        """Whether to log a sentence; rclpy's throttle would take all kinds for one."""
+        now = time.monotonic()
+        with self._lock:
+            last, logged_s = self._logged.get(kind, ("", -float("inf")))
+            if now - logged_s < (LOG_AGAIN_S if sentence == last else LOG_NEXT_S):
+                return False
+            self._logged[kind] = (sentence, now)
+            return True
 
     def _report(self) -> None:
         status = self._status()
@@ -125,8 +155,14 @@ class Health:
         quiet_s = time.monotonic() - self._last_arrival_s
         if self._watched is None or quiet_s < self.config.silence_s:
             return ""
-        sentence = f"nothing arrived on {self._watched.topic_name} for {quiet_s:.0f} s: {why_silent(self._node, self._watched)}"
-        self._node.get_logger().warning(sentence, throttle_duration_sec=self.config.silence_s)
+        cause = why_silent(self._node, self._watched)
+        if cause.is_connected and self._may_be_quiet:
+            return ""
+        sentence = (
+            f"nothing arrived on {self._watched.topic_name} for {quiet_s:.0f} s: {cause.advice}"
+        )
+        if self._is_news("silence", cause.advice):
+            self._node.get_logger().warning(sentence)
         return sentence
 
     def _rates(self, now: float) -> dict[str, str]:

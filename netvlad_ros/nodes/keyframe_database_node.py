@@ -7,6 +7,7 @@ from pathlib import Path
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
 from netvlad_ros.config import Config
@@ -16,11 +17,12 @@ from netvlad_ros.nodes.conversions import descriptor_array, matches_message, to_
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.subscriptions import subscribe
 from netvlad_ros.retrieval.database import KeyframeDatabase
 from netvlad_ros.retrieval.index import KeyframeIndex
 
-# Descriptors that wait while a database is saved.
-QUEUE_DEPTH = 100
+# So many descriptors wait while a database is saved.
+QOS = QoSProfile(depth=100)
 
 
 class KeyframeDatabaseNode(Node):
@@ -29,16 +31,22 @@ class KeyframeDatabaseNode(Node):
     def __init__(self) -> None:
         super().__init__("keyframe_database_node")
         sections = ("keyframes", "database", "candidates", "diagnostics")
-        self._parameters = NodeParameters(self, sections, self._configure)
-        config = self._parameters.config
+        self._settings = NodeParameters(self, sections, self._configure)
+        config = self._settings.config
         self._robot: str | None = None
         self._database = KeyframeDatabase(config)
-        self._health = Health(self, config.diagnostics, self._gauges)
+        counts = ("received", "lost", "added", "refused")
+        self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._load_at_start()
-        self._publisher = self.create_publisher(KeyframeMatches, "keyframe_matches", QUEUE_DEPTH)
+        self._publisher = self.create_publisher(KeyframeMatches, "keyframe_matches", QOS)
         self._health.watch(
-            self.create_subscription(
-                GlobalDescriptor, "global_descriptor", self._observe, QUEUE_DEPTH
+            subscribe(
+                self,
+                GlobalDescriptor,
+                "global_descriptor",
+                self._observe,
+                QOS,
+                on_lost=self._health.lost,
             )
         )
         for name, action in (("save", self._save), ("load", self._load), ("reset", self._reset)):
@@ -63,13 +71,14 @@ class KeyframeDatabaseNode(Node):
             "model": self._database.fingerprint or "none yet",
             "index (MB)": f"{index.size_bytes / 1e6:.1f}" if index else "0.0",
             "late or repeated stamps": self._database.late_images,
+            "subscribers": self._publisher.get_subscription_count(),
         }
 
     def _observe(self, message: GlobalDescriptor) -> None:
         self._health.arrived()
         try:
+            self._refuse_other_robot(message.robot)
             with self._health.timed("search and add"):
-                self._refuse_other_robot(message.robot)
                 query = self._database.observe(
                     descriptor_array(message), to_ns(message.header.stamp), message.fingerprint
                 )
@@ -77,23 +86,22 @@ class KeyframeDatabaseNode(Node):
             self._health.count("refused")
             self._health.problem("descriptor", f"descriptor refused: {error}")
             return
-        self._health.solved("descriptor")
+        self._robot = message.robot
         if query is not None:
             self._publisher.publish(
                 matches_message(query, message.header, message.robot, message.fingerprint)
             )
-            self._health.count("keyframes")
+            self._health.count("added")
 
     def _refuse_other_robot(self, robot: str) -> None:
-        self._robot = robot if self._robot is None else self._robot
-        if robot != self._robot:
+        if self._robot not in (None, robot):
             raise DatabaseError(
-                f"this database keeps the keyframes of robot {self._robot!r}, got one of {robot!r}; run a database "
-                "node for each robot, in namespaces."
+                f"this database keeps the keyframes of robot {self._robot!r}, got one of {robot!r}; run a "
+                "database node for each robot, in namespaces."
             )
 
     def _path(self) -> Path:
-        path = self._parameters.config.database.path
+        path = self._settings.config.database.path
         if not path:
             raise DatabaseError(
                 "database.path is empty; set it to the file to save to or load from."
@@ -101,31 +109,35 @@ class KeyframeDatabaseNode(Node):
         return Path(path).expanduser()
 
     def _save(self) -> str:
+        if self._database.index is None:
+            raise DatabaseError("there is nothing to save: no descriptor has arrived yet.")
         with self._health.timed("save"):
             self._database.save(self._path())
         self._health.solved("file")
         return f"{len(self._database)} keyframes saved to {self._path()}"
 
     def _load(self) -> str:
-        self._database = KeyframeDatabase(self._parameters.config, KeyframeIndex.load(self._path()))
+        self._database = KeyframeDatabase(self._settings.config, KeyframeIndex.load(self._path()))
+        self._robot = None
         self._health.solved("file")
         return f"{len(self._database)} keyframes loaded from {self._path()}"
 
     def _reset(self) -> str:
         self._database.reset()
-        return "the database is empty; the file is as it was until the next save"
+        self._robot = None
+        return "the database is empty; the file is as it was until the next save or autosave"
 
     def _load_at_start(self) -> None:
         """A file that can't be read is reported and left alone; the node works without it."""
         try:
-            if self._parameters.config.database.path and self._path().exists():
+            if self._settings.config.database.path and self._path().exists():
                 self.get_logger().info(self._load())
         except NetVLADError as error:
             self._health.problem("file", f"started without the map: {error}", lasting=True)
 
     def _save_quietly(self) -> None:
         """Without being asked: nothing to do where there is no file, and errors must not end the node."""
-        if not self._parameters.config.database.path or not self._database.has_unsaved_changes:
+        if not self._settings.config.database.path or not self._database.has_unsaved_changes:
             return
         try:
             self.get_logger().debug(self._save())

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 
 from netvlad_ros.config import Config
 from netvlad_ros.msg import KeyframeMatches, LoopClosureCandidates, RejectedMatches
@@ -11,9 +12,10 @@ from netvlad_ros.nodes.conversions import candidates_message, query_from, reject
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.subscriptions import subscribe
 from netvlad_ros.retrieval.candidates import CandidateSelector, Selection
 
-QUEUE_DEPTH = 100
+QOS = QoSProfile(depth=100)
 
 
 class LoopClosureNode(Node):
@@ -23,18 +25,27 @@ class LoopClosureNode(Node):
         super().__init__("loop_closure_node")
         config = NodeParameters(self, ("candidates", "diagnostics"), self._configure).config
         self._selector = CandidateSelector(config.candidates)
-        self._health = Health(self, config.diagnostics, dict)
+        counts = ("received", "lost", "candidates")
+        self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._candidates = self.create_publisher(
-            LoopClosureCandidates, "loop_closure_candidates", QUEUE_DEPTH
+            LoopClosureCandidates, "loop_closure_candidates", QOS
         )
-        self._rejected = self.create_publisher(RejectedMatches, "~/rejected", QUEUE_DEPTH)
-        self._health.watch(
-            self.create_subscription(KeyframeMatches, "keyframe_matches", self._select, QUEUE_DEPTH)
+        self._rejected = self.create_publisher(RejectedMatches, "~/rejected", QOS)
+        subscription = subscribe(
+            self, KeyframeMatches, "keyframe_matches", self._select, QOS, on_lost=self._health.lost
         )
+        # A robot that stands still makes no keyframes.
+        self._health.watch(subscription, may_be_quiet=True)
 
     def _configure(self, config: Config) -> None:
         self._selector.config = config.candidates
         self._health.config = config.diagnostics
+
+    def _gauges(self) -> dict[str, object]:
+        return {
+            "subscribers": self._candidates.get_subscription_count(),
+            "subscribers to rejected": self._rejected.get_subscription_count(),
+        }
 
     def _select(self, message: KeyframeMatches) -> None:
         self._health.arrived()
@@ -51,7 +62,8 @@ class LoopClosureNode(Node):
         for candidate in selection.candidates[:1]:
             self.get_logger().info(
                 f"keyframe {message.query.id} looks like keyframe {candidate.match.keyframe.keyframe_id} "
-                f"(similarity {candidate.match.similarity:.3f})"
+                f"(similarity {candidate.match.similarity:.3f})",
+                throttle_duration_sec=1.0,
             )
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Why a subscription receives nothing, as far as the ROS graph tells, and what to do about it."""
 
+from dataclasses import dataclass
+
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -14,23 +16,47 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from netvlad_ros.nodes.runtime import large_message_transport
 
+# What camera.compressed has to be for a topic of this type.
+_COMPRESSED = {"sensor_msgs/msg/Image": "false", "sensor_msgs/msg/CompressedImage": "true"}
 
-def why_silent(node: Node, subscription: Subscription) -> str:
-    """A sentence that names the cause and the next step."""
+
+@dataclass(frozen=True)
+class Cause:
+    """What is wrong and the next step, and whether there is a publisher that fits nevertheless."""
+
+    advice: str
+    is_connected: bool = False
+
+
+def why_silent(node: Node, subscription: Subscription) -> Cause:
+    """The cause, as far as it can be told."""
     topic, type_name = subscription.topic_name, _type_name(subscription)
+    wanted = subscription.qos_profile
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        return _nobody_publishes(node, type_name)
-    matching = [publisher for publisher in publishers if publisher.topic_type == type_name]
-    if not matching:
-        return _other_type(publishers[0], type_name)
-    for publisher in matching:
-        compatibility, reason = qos_check_compatible(
-            publisher.qos_profile, subscription.qos_profile
-        )
+        return Cause(_nobody_publishes(node, type_name))
+    of_type = [publisher for publisher in publishers if publisher.topic_type == type_name]
+    if not of_type:
+        return Cause(_other_type(publishers[0].topic_type, type_name))
+    for publisher in of_type:
+        compatibility, reason = qos_check_compatible(publisher.qos_profile, wanted)
         if compatibility == QoSCompatibility.ERROR:
-            return _incompatible(topic, publisher, subscription.qos_profile, reason)
-    return _matched_but_silent(matching[0], type_name, subscription.qos_profile)
+            return Cause(_incompatible(topic, publisher, wanted, reason))
+    name, advice = of_type[0].node_name, large_message_advice(subscription)
+    silence = f"{name} is matched, but it sends nothing or its messages are lost{advice}"
+    return Cause(silence, is_connected=True)
+
+
+def large_message_advice(subscription: Subscription) -> str:
+    """What may be done about messages that get lost, as the end of a sentence."""
+    best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    if _type_name(subscription) != "sensor_msgs/msg/Image" or not best_effort:
+        return "."
+    return (
+        ": FastDDS drops best-effort messages above 0.5 MB between processes unless the camera's process too "
+        f"is started with {'='.join(large_message_transport())}; or subscribe to its compressed images "
+        "(camera.compressed)."
+    )
 
 
 def _type_name(subscription: Subscription) -> str:
@@ -39,47 +65,46 @@ def _type_name(subscription: Subscription) -> str:
 
 
 def _nobody_publishes(node: Node, type_name: str) -> str:
-    others = [name for name, types in node.get_topic_names_and_types() if type_name in types]
-    published = sorted(name for name in others if node.count_publishers(name))
-    if not published:
-        return f"nobody publishes it, nor anything else of type {type_name}; is the publisher running, in this ROS_DOMAIN_ID?"
-    return f"nobody publishes it; {type_name} is published on {', '.join(published[:5])}: remap to one of these."
-
-
-def _other_type(publisher: TopicEndpointInfo, type_name: str) -> str:
-    kinds = {"sensor_msgs/msg/Image": "false", "sensor_msgs/msg/CompressedImage": "true"}
-    hint = (
-        f"; set camera.compressed to {kinds[publisher.topic_type]}"
-        if publisher.topic_type in kinds
-        else ""
+    """Names topics to use instead, of this type or else of the camera's other one."""
+    for other in (type_name, *(_COMPRESSED if type_name in _COMPRESSED else ())):
+        topics = _published(node, other)
+        if topics:
+            advice = f"{other} is published on {', '.join(topics[:5])}: remap to one of these"
+            return f"nobody publishes it; {advice}{_compressed_hint(other, type_name)}."
+    return (
+        f"nobody publishes it, nor anything else of type {type_name}; is the publisher running, in this "
+        "ROS_DOMAIN_ID?"
     )
-    return f"it is published as {publisher.topic_type}, expected {type_name}{hint}."
+
+
+def _published(node: Node, type_name: str) -> list[str]:
+    topics = [name for name, types in node.get_topic_names_and_types() if type_name in types]
+    return sorted(name for name in topics if node.count_publishers(name))
+
+
+def _other_type(published: str, type_name: str) -> str:
+    hint = _compressed_hint(published, type_name)
+    return f"it is published as {published}, expected {type_name}{hint}."
+
+
+def _compressed_hint(published: str, wanted: str) -> str:
+    if published == wanted or not {published, wanted} <= _COMPRESSED.keys():
+        return ""
+    return f"; set camera.compressed to {_COMPRESSED[published]}"
 
 
 def _incompatible(topic: str, publisher: TopicEndpointInfo, wanted: QoSProfile, reason: str) -> str:
     """Names the policies that differ, and the parameter that changes ours."""
-    parameter = f"qos_overrides.{topic}.subscription"
-    offered = publisher.qos_profile
-    if (
-        offered.reliability == ReliabilityPolicy.BEST_EFFORT
-        and wanted.reliability == ReliabilityPolicy.RELIABLE
+    name, offered = publisher.node_name, publisher.qos_profile
+    ours = f"qos_overrides.{topic}.subscription"
+    if (offered.reliability, wanted.reliability) == (
+        ReliabilityPolicy.BEST_EFFORT,
+        ReliabilityPolicy.RELIABLE,
     ):
-        return f"{publisher.node_name} offers best effort, we ask for reliable; set {parameter}.reliability to best_effort."
-    if (
-        offered.durability == DurabilityPolicy.VOLATILE
-        and wanted.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        return f"{name} offers best effort, we ask for reliable; set {ours}.reliability to best_effort."
+    if (offered.durability, wanted.durability) == (
+        DurabilityPolicy.VOLATILE,
+        DurabilityPolicy.TRANSIENT_LOCAL,
     ):
-        return f"{publisher.node_name} offers volatile, we ask for transient local; set {parameter}.durability to volatile."
-    return f"the QoS of {publisher.node_name} does not fit ours ({reason}); see the parameters {parameter}.*."
-
-
-def _matched_but_silent(publisher: TopicEndpointInfo, type_name: str, wanted: QoSProfile) -> str:
-    """Either the publisher is idle, or its messages are lost on the way."""
-    sentence = f"{publisher.node_name} is matched, but it sends nothing or its messages are lost"
-    if type_name != "sensor_msgs/msg/Image" or wanted.reliability == ReliabilityPolicy.RELIABLE:
-        return f"{sentence}; its own diagnostics may say why."
-    return (
-        f"{sentence}: FastDDS drops best-effort messages above 0.5 MB between processes unless the camera's process "
-        f"too is started with {'='.join(large_message_transport())}; or subscribe to its compressed images "
-        "(camera.compressed)."
-    )
+        return f"{name} offers volatile, we ask for transient local; set {ours}.durability to volatile."
+    return f"the QoS of {name} does not fit ours ({reason}); see the parameters {ours}.*."

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Running nodes for tests, and a small model for them; without ROS these tests are left out."""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NEED_ROS = [
+    "test_descriptor_node.py",
+    "test_diagnostics.py",
+    "test_keyframe_database_node.py",
+    "test_loop_closure_node.py",
+    "test_parameters.py",
+    "test_place_recognition.py",
+    "test_transport.py",
+]
+collect_ignore = [] if find_spec("rclpy") else NEED_ROS
+
+
+@pytest.fixture(scope="session")
+def ros() -> Iterator[Any]:
+    from live_nodes import Ros
+
+    ros = Ros()
+    yield ros
+    ros.close()
+
+
+@pytest.fixture
+def start(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Starts `start("descriptor_node", {"camera.robot": "a"}, ...)`, ended after the test."""
+    yield from _starting(ros, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def start_shared(
+    ros: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
+    """The same for what all tests of a file share."""
+    yield from _starting(ros, tmp_path_factory)
+
+
+def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    from live_nodes import NodeProcess
+
+    folder = tmp_path_factory.mktemp("nodes")
+    running: list[NodeProcess] = []
+
+    def start(program: str, *arguments: Any, **options: Any) -> NodeProcess:
+        running.append(NodeProcess(ros, folder, program, *arguments, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of a few thousand random weights, the same in every run."""
+    import keras
+
+    from netvlad_ros.config import NetworkConfig
+    from netvlad_ros.model.network import build_network, save_model
+
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    keras.utils.set_random_seed(1)
+    network = NetworkConfig(
+        backbone="mobilenet",
+        backbone_width=0.25,
+        cut_layer="conv_pw_3_relu",
+        clusters=4,
+        input_width_px=160,
+        input_height_px=120,
+    )
+    save_model(build_network(network), path)
+    return path

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: MIT
+"""Descriptors are kept, looked up and stored, whatever comes in and however the process ends."""
+
+import resource
+import signal
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from live_nodes import NodeProcess, Start, stamp, stamp_ns
+
+from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
+from netvlad_ros.retrieval.index import KeyframeIndex
+
+SECOND = 1_000_000_000
+DIMS = 16
+# Every image is a keyframe, and only what is looked at in a test leads to a save.
+QUIET = {"keyframes.min_interval_s": 0.0, "database.autosave_s": 0.0}
+
+
+def place(number: int) -> np.ndarray:
+    """A unit vector for each place, far from all others."""
+    vector = np.random.default_rng(number).normal(size=DIMS).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def described(
+    vector: np.ndarray, stamp_s: float, fingerprint: str = "model_a", robot: str = ""
+) -> GlobalDescriptor:
+    message = GlobalDescriptor(robot=robot, fingerprint=fingerprint)
+    message.header.stamp = stamp(round(stamp_s * SECOND))
+    message.header.frame_id = "front_camera"
+    message.descriptor = vector.tolist()
+    return message
+
+
+class Drive:
+    """Feeds one node and hears what it answers."""
+
+    def __init__(self, node: NodeProcess) -> None:
+        self.node = node
+        node.until_ready()
+        self._publisher = node.ros.publisher(GlobalDescriptor, node.topic("global_descriptor"))
+        self.answers: list[Any] = node.ros.listen(KeyframeMatches, node.topic("keyframe_matches"))
+        node.until(lambda: self._publisher.get_subscription_count() and node.count("subscribers"))
+
+    def send(self, message: GlobalDescriptor) -> None:
+        self._publisher.publish(message)
+
+    def visit(self, number: int, stamp_s: float) -> Any:
+        """The answer to a keyframe at this place."""
+        count = len(self.answers)
+        self.send(described(place(number), stamp_s))
+        return self.node.until(lambda: self.answers[count:])[0]
+
+
+@pytest.fixture
+def drive(start: Start) -> Callable[..., Drive]:
+    """Starts a node with these parameters."""
+    return lambda **parameters: Drive(
+        start(
+            "keyframe_database_node",
+            QUIET | {name.replace("__", "."): value for name, value in parameters.items()},
+        )
+    )
+
+
+def stored(path: Path) -> int:
+    return len(KeyframeIndex.load(path))
+
+
+def test_a_revisited_place_is_found_with_all_that_names_it(drive: Callable[..., Drive]) -> None:
+    one = drive(candidates__exclude_recent_s=10.0)
+    first = one.visit(1, 100.0)
+    one.visit(2, 101.0)
+    again = one.visit(1, 150.5)
+    assert first.matches == []
+    assert stamp_ns(again.header) == round(150.5 * SECOND)
+    assert again.header.frame_id == "front_camera"
+    assert (again.query.id, again.query.session, again.query.robot) == (2, 0, "")
+    assert again.query.stamp == again.header.stamp
+    assert again.fingerprint == "model_a"
+    best = again.matches[0]
+    assert (best.keyframe.id, best.keyframe.session) == (0, 0)
+    assert best.keyframe.stamp == stamp(100 * SECOND)
+    assert best.similarity == pytest.approx(1.0, abs=1e-5)
+    assert [match.keyframe.id for match in again.matches] == [0, 1]
+
+
+def test_the_diagnostics_name_size_model_and_session_of_the_index(
+    drive: Callable[..., Drive],
+) -> None:
+    one = drive()
+    one.visit(1, 100.0)
+    one.node.until(lambda: one.node.count("keyframes") == 1)
+    values = one.node.status().values
+    assert values["model"] == "model_a"
+    assert values["session"] == "0"
+    assert values["added"].startswith("1 (")
+    assert "index (MB)" in values
+    assert float(values["search and add (median ms)"]) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_map_is_saved_at_the_end_and_loaded_at_the_next_start(
+    number: signal.Signals, drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    first = drive(database__path=str(path))
+    first.visit(1, 100.0)
+    first.visit(2, 101.0)
+    first.node.send(number)
+    assert first.node.exit_code() == 0
+    assert stored(path) == 2
+
+    second = drive(database__path=str(path))
+    answer = second.visit(1, 5.0)
+    assert (answer.query.id, answer.query.session) == (2, 1)
+    assert (answer.matches[0].keyframe.id, answer.matches[0].keyframe.session) == (0, 0)
+
+
+def test_what_was_autosaved_survives_kill_9(drive: Callable[..., Drive], tmp_path: Path) -> None:
+    path = tmp_path / "map.db"
+    one = drive(database__path=str(path), database__autosave_s=0.2)
+    for number in range(20):
+        one.visit(number, 100.0 + number)
+    one.node.until(lambda: path.exists() and stored(path) == 20)
+    one.node.send(signal.SIGKILL)
+    one.node.exit_code()
+    assert stored(path) == 20
+    again = drive(database__path=str(path))
+    assert again.visit(7, 1000.0).matches[0].keyframe.id == 7
+
+
+def test_services_save_load_and_reset(drive: Callable[..., Drive], tmp_path: Path) -> None:
+    path = tmp_path / "map.db"
+    one = drive(database__path=str(path))
+    nothing = one.node.call("save")
+    assert not nothing.success
+    assert "nothing to save" in nothing.message
+    assert not one.node.call("load").success
+    one.visit(1, 100.0)
+    saved = one.node.call("save")
+    assert saved.success
+    assert saved.message == f"1 keyframes saved to {path}"
+    one.visit(2, 101.0)
+    assert one.node.call("reset").success
+    assert one.visit(1, 102.0).matches == []
+    assert one.node.call("load").success
+    assert one.visit(1, 103.0).matches[0].keyframe.id == 0
+
+
+def test_without_a_path_save_says_which_parameter_to_set(drive: Callable[..., Drive]) -> None:
+    one = drive()
+    one.visit(1, 100.0)
+    answer = one.node.call("save")
+    assert not answer.success
+    assert "database.path is empty" in answer.message
+
+
+def test_the_path_may_be_given_while_running(drive: Callable[..., Drive], tmp_path: Path) -> None:
+    one = drive()
+    one.visit(1, 100.0)
+    assert one.node.set("database.path", str(tmp_path / "late.db")).successful
+    assert one.node.call("save").success
+    assert stored(tmp_path / "late.db") == 1
+
+
+def test_a_bag_played_twice_is_a_second_session_that_matches_the_first(
+    drive: Callable[..., Drive],
+) -> None:
+    one = drive()
+    for number in range(3):
+        one.visit(number, 100.0 + number)
+    for number in range(3):
+        answer = one.visit(number, 100.0 + number)
+        assert answer.query.session == 1
+        best = answer.matches[0].keyframe
+        assert (best.id, best.session) == (number, 0)
+    assert any("time jumped back by 2.000 s" in line for line in one.node.lines("WARN"))
+
+
+def test_repeated_and_slightly_late_stamps_add_nothing_and_are_counted(
+    drive: Callable[..., Drive],
+) -> None:
+    one = drive()
+    one.visit(1, 100.0)
+    one.send(described(place(2), 100.0))
+    one.send(described(place(3), 99.9))
+    one.node.until(lambda: one.node.count("late or repeated stamps") == 2)
+    assert one.visit(4, 101.0).query.id == 1
+
+
+def test_what_does_not_fit_is_refused_with_its_reason_and_the_next_good_one_taken(
+    drive: Callable[..., Drive],
+) -> None:
+    one = drive()
+    # The first descriptor decides on nothing if it is itself refused.
+    one.send(described(np.full(DIMS, np.nan), 90.0, robot="other"))
+    one.node.until(lambda: one.node.says("unit length", "nan"))
+    one.visit(1, 100.0)
+    bad = {
+        "shape (5,)": described(place(1)[:5], 101.0),
+        "shape (0,)": described(place(1)[:0], 101.0),
+        "length 2": described(2.0 * place(1), 101.0),
+        "got one of model_b": described(place(1), 101.0, fingerprint="model_b"),
+        "got one of 'other'": described(place(1), 101.0, robot="other"),
+    }
+    for words, message in bad.items():
+        one.send(message)
+        one.node.until(partial(one.node.says, words))
+        assert one.node.status().level == 2
+    assert one.node.count("refused") == 6
+    assert one.visit(1, 102.0).query.id == 1
+    assert one.node.lines("ERROR")
+
+
+def test_a_database_of_another_model_is_left_alone(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    index = KeyframeIndex("model_b", DIMS)
+    index.add(place(1), SECOND)
+    index.save(path)
+    content = path.read_bytes()
+    one = drive(database__path=str(path), database__autosave_s=0.1)
+    one.send(described(place(1), 100.0))
+    one.node.until(lambda: one.node.says("model_b, got one of model_a"))
+    assert one.node.end() == 0
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_file_is_reported_and_left_alone_while_the_node_works(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    path.write_bytes(b"no database at all" * 1000)
+    content = path.read_bytes()
+    one = drive(database__path=str(path), database__autosave_s=0.1)
+    assert one.node.says("started without the map", str(path))
+    one.visit(1, 100.0)
+    assert one.visit(1, 200.0).matches[0].keyframe.id == 0
+    one.node.until(lambda: one.node.says("can't"))
+    assert one.node.end() == 0
+    assert path.read_bytes() == content
+    assert any(str(path) in line for line in one.node.lines("ERROR"))
+
+
+def test_a_full_disk_is_reported_and_nothing_lost(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    one = drive(database__path=str(path), database__autosave_s=0.1)
+    one.visit(1, 100.0)
+    one.node.until(lambda: path.exists() and stored(path) == 1)
+    # A file that may not grow is as good as a disk that is full.
+    unlimited = resource.prlimit(one.node.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(one.node.pid, resource.RLIMIT_FSIZE, (path.stat().st_size, unlimited[1]))
+    for number in range(2, 100):
+        one.send(described(place(number), 100.0 + number))
+    one.node.until(lambda: one.node.says(str(path), "can't write"))
+    assert one.node.status().level == 2
+    assert stored(path) < 99
+    resource.prlimit(one.node.pid, resource.RLIMIT_FSIZE, unlimited)
+    one.node.until(lambda: stored(path) == 99)
+    one.node.until(lambda: one.node.status().level == 0)
+    assert one.node.end() == 0
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""What a user may set, sees and is told: parameters at start and while running."""
+
+from pathlib import Path
+
+import pytest
+from live_nodes import NodeProcess, Start
+
+from netvlad_ros.config import parameter_names
+
+NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
+CONFIG = Path(__file__).resolve().parents[2] / "config" / "place_recognition.yaml"
+
+
+@pytest.fixture(scope="module")
+def node(start_shared: Start) -> NodeProcess:
+    node = start_shared("loop_closure_node")
+    node.until_ready()
+    return node
+
+
+@pytest.fixture(scope="module")
+def all_nodes(start_shared: Start, model: Path) -> NodeProcess:
+    """The three nodes in one process, with the configuration file that the launch file takes."""
+    nodes = start_shared(
+        "place_recognition",
+        {"extractor.model": str(model)},
+        arguments=("--params-file", str(CONFIG)),
+    )
+    nodes.until_ready(*NODES)
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("candidates.min_simlarity", 0.5, "did you mean candidates.min_similarity?"),
+        ("candidates.min_similarity", 1, "expected float, such as 0.8, got 1"),
+        ("candidates.min_similarity", "high", "expected float, such as 0.8, got 'high'"),
+        ("candidates.min_similarity", 1.5, "expected -1 to 1, got 1.5"),
+        ("candidates.max_candidates", 0, "expected 1 to 1000, got 0"),
+        ("use_sim_time", "maybe", "use_sim_time"),
+        ("qos_overrides./r/keyframe_matches.subscription.reliability", "some", "best_effort"),
+        ("qos_overrides./r/keyframe_matches.subscription.depth", "some", "a positive depth"),
+        ("qos_overrides./r/keyframe_matches.subscription.depth", -3, "a positive depth"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_node_with_one_sentence_that_names_it(
+    name: str, value: object, words: str, start: Start
+) -> None:
+    node = start("loop_closure_node", {name: value}, namespace="/r")
+    _ends_with_one_sentence(node, name.rsplit(".", 1)[0], words)
+
+
+def test_a_parameter_file_that_can_not_be_read_ends_the_node_with_one_sentence(
+    start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "missing.yaml"
+    node = start("loop_closure_node", arguments=("--params-file", str(path)))
+    _ends_with_one_sentence(node, str(path), "--ros-args")
+
+
+def _ends_with_one_sentence(node: NodeProcess, *words: str) -> None:
+    assert node.exit_code() == 1
+    (line,) = node.lines("FATAL")
+    assert "Traceback" not in node.output
+    assert all(word in line for word in words), line
+
+
+def test_every_value_of_the_configuration_is_a_parameter_with_a_description(
+    all_nodes: NodeProcess,
+) -> None:
+    found = set()
+    for node in NODES:
+        names = [name for name in all_nodes.parameter_names(node) if name in parameter_names()]
+        assert all(each.description for each in all_nodes.describe(names, node))
+        found.update(names)
+    assert found == set(parameter_names())
+
+
+def test_ranges_choices_and_what_is_read_only_can_be_seen(
+    all_nodes: NodeProcess,
+) -> None:
+    similarity, recent, count = all_nodes.describe(
+        [
+            "candidates.min_similarity",
+            "candidates.exclude_recent_s",
+            "candidates.max_candidates",
+        ],
+        "loop_closure_node",
+    )
+    (span,) = similarity.floating_point_range
+    assert (span.from_value, span.to_value) == (-1.0, 1.0)
+    assert (similarity.read_only, recent.read_only) == (False, True)
+    (whole,) = count.integer_range
+    assert (whole.from_value, whole.to_value) == (1, 1000)
+    (device,) = all_nodes.describe(["extractor.device"], "descriptor_node")
+    assert device.additional_constraints == "one of auto, cpu, gpu"
+
+
+def test_a_change_out_of_range_is_refused_with_the_reason(node: NodeProcess) -> None:
+    result = node.set("candidates.min_similarity", 1.5)
+    assert not result.successful
+    assert "candidates.min_similarity out of range" in result.reason
+
+
+def test_a_change_of_another_type_is_refused_with_the_reason(node: NodeProcess) -> None:
+    result = node.set("candidates.min_similarity", "high")
+    assert not result.successful
+    assert "Wrong parameter type" in result.reason
+
+
+def test_what_is_fixed_at_start_can_not_be_changed(node: NodeProcess) -> None:
+    result = node.set("candidates.exclude_recent_s", 5.0)
+    assert not result.successful
+    assert "read-only" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "node_name", "value"),
+    [
+        ("extractor.min_contrast", "descriptor_node", 3.0),
+        ("keyframes.min_interval_s", "keyframe_database_node", 2.0),
+        ("database.max_matches", "keyframe_database_node", 7),
+        ("candidates.min_similarity", "loop_closure_node", 0.7),
+        ("diagnostics.silence_s", "keyframe_database_node", 9.0),
+    ],
+)
+def test_what_may_change_while_running_can(
+    name: str, node_name: str, value: object, all_nodes: NodeProcess
+) -> None:
+    assert all_nodes.set(name, value, node_name).successful
