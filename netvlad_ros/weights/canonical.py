@@ -13,9 +13,11 @@ A tensor is named `layer/weight`, with the layer names of keras.applications whe
 | whitening/kernel, whitening/bias  | (K * D, dims)      | rows cluster-major: k * D + d                 |
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +51,14 @@ INPUT_PRESETS = {
 
 @dataclass(frozen=True)
 class CanonicalWeights:
-    """What an importer makes of a foreign file."""
+    """What an importer makes of a foreign file.
+
+    settings: by layer, what the file says of it; ours has to be the same, weights or not.
+    """
 
     network: NetworkConfig
     tensors: dict[str, np.ndarray]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Importer:
 def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
     """A network that holds these weights. Raises WeightsError if they do not fit their architecture."""
     model = build_network(weights.network)
+    _refuse_other_settings(source, model, weights.settings)
     wanted = {weight.path: weight for weight in model.weights}
     missing, unknown = (
         wanted.keys() - weights.tensors.keys(),
@@ -81,6 +88,27 @@ def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
         _refuse_unusable(source, name, tensor, tuple(wanted[name].shape))
         wanted[name].assign(tensor)
     return model
+
+
+def _refuse_other_settings(
+    source: Path, model: NetVLADNetwork, settings: dict[str, dict[str, Any]]
+) -> None:
+    ours = {
+        layer.name: layer.get_config() | {"class_name": type(layer).__name__}
+        for layer in model.layers
+    }
+    for name, theirs in settings.items():
+        if name not in ours:
+            raise WeightsError(
+                f"{source}: {model.network.backbone} has no layer {name!r} ({theirs.get('class_name')}); was "
+                "the architecture changed?"
+            )
+        for key, value in theirs.items():
+            if json.dumps(value) != json.dumps(ours[name].get(key)):  # a tuple equals a list
+                raise WeightsError(
+                    f"{source}: expected {key} {ours[name].get(key)!r} of layer {name!r}, got {value!r}; was "
+                    "the architecture changed?"
+                )
 
 
 def _refuse_unusable(source: Path, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:

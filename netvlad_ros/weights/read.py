@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from netvlad_ros.errors import WeightsError
+from netvlad_ros.errors import ConfigError, ModelError, WeightsError
 from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.weights import cartwheel
 from netvlad_ros.weights.canonical import INPUT_PRESETS, InputPreset, to_network
@@ -20,9 +20,13 @@ def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLAD
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file.")
-    for importer in IMPORTERS:
-        if importer.recognises(path):
-            return to_network(importer.read(path, _preset(input_preset)), path)
+    preset = _preset(input_preset)
+    try:
+        for importer in IMPORTERS:
+            if importer.recognises(path):
+                return to_network(importer.read(path, preset), path)
+    except (ConfigError, ModelError) as error:  # an architecture that can't be built
+        raise WeightsError(f"{path}: {error}") from None
     known = ", ".join(importer.origin for importer in IMPORTERS)
     raise WeightsError(
         f"{path}: expected weights of {known}; got a file of another kind, or a damaged one."
