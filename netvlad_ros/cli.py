@@ -2,14 +2,12 @@
 """The `netvlad` command: words from the terminal in, one job of the library, its outcome in words."""
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.util
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ import netvlad_ros
 from netvlad_ros.config import Config
 from netvlad_ros.config_files import load_config, to_yaml
 from netvlad_ros.errors import BagError, NetVLADError
+from netvlad_ros.quiet import quiet_start_up
 
 if TYPE_CHECKING:
     from netvlad_ros.data.bags import Bag
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from netvlad_ros.extractor import NetVLADExtractor
 
 SKIPPED_SHOWN = 3
-# What TensorFlow 2.21 writes while it is imported, whatever log level it is told.
-START_UP_NOTES = ("All log messages before absl::InitializeLog", "oneDNN custom operations are on")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +116,7 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _import_weights(arguments: argparse.Namespace) -> int:
-    with _start_up_notes_held_back():
+    with quiet_start_up():
         from netvlad_ros.model import save_model
         from netvlad_ros.weights.read import import_weights
 
@@ -180,7 +177,7 @@ def _replay_config(arguments: argparse.Namespace) -> Config:
 
 
 def _extractor(config: Config) -> "NetVLADExtractor":
-    with _start_up_notes_held_back():
+    with quiet_start_up():
         from netvlad_ros.extractor import NetVLADExtractor
 
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
@@ -227,28 +224,6 @@ def _print_summary(results: "Results") -> None:
         print(f"{len(results.log.skipped)} images skipped in all", file=sys.stderr)
     for sentence in results.sentences:
         print(sentence)
-
-
-@contextlib.contextmanager
-def _start_up_notes_held_back() -> Iterator[None]:
-    """Imports of Keras in here do not chatter, unless the user wants TensorFlow to."""
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
-        yield
-        return
-    # A process of its own passes on all the rest, even if the import crashes.
-    words = [word for note in START_UP_NOTES for word in ("-e", note)]
-    stderr = os.dup(2)
-    reading, writing = os.pipe()
-    command = ["grep", "--line-buffered", "-vF", *words]
-    with subprocess.Popen(command, stdin=reading, stdout=stderr):
-        os.close(reading)
-        os.dup2(writing, 2)
-        os.close(writing)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)  # the last end to write to is closed, so grep ends
-            os.close(stderr)
 
 
 if __name__ == "__main__":

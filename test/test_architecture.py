@@ -16,7 +16,7 @@ PACKAGE = ROOT / "netvlad_ros"
 
 # From the bottom to the top: a part imports from its own layer and from those above it in this list.
 LAYERS = [
-    {"config", "config_files", "constants", "errors"},
+    {"config", "config_files", "constants", "errors", "quiet"},
     {"data", "preprocessing"},
     {"model"},
     {"weights"},
