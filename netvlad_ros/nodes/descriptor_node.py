@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The node that turns camera images into global descriptors."""
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -24,9 +23,7 @@ from netvlad_ros.nodes.mailbox import Mailbox
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.runtime import run
 from netvlad_ros.nodes.subscriptions import subscribe
-
-# TensorFlow's own start-up notes are no news to an operator.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from netvlad_ros.quiet import quiet_start_up
 
 
 class DescriptorNode(Node):
@@ -121,7 +118,8 @@ class DescriptorNode(Node):
 
 def _load(config: Config) -> Any:
     """The extractor, ready; imported here, because TensorFlow takes seconds and must come before Faiss."""
-    from netvlad_ros.extractor import NetVLADExtractor
+    with quiet_start_up():
+        from netvlad_ros.extractor import NetVLADExtractor
 
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()
