@@ -5,6 +5,7 @@ ros2 launch netvlad_ros place_recognition.launch.py model:=model.keras image_top
 """
 
 import os
+from collections.abc import Callable
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
@@ -18,7 +19,9 @@ SHARE = get_package_share_directory("netvlad_ros")
 THREE_NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 
 ARGUMENTS = [
-    DeclareLaunchArgument("image_topic", default_value="image", description="Topic of the camera images."),
+    DeclareLaunchArgument(
+        "image_topic", default_value="image", description="Topic of the camera images."
+    ),
     DeclareLaunchArgument(
         "compressed",
         default_value="",
@@ -33,9 +36,14 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "model", default_value="", description="Model file; empty: as the configuration file says."
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of nodes and topics."),
     DeclareLaunchArgument(
-        "use_sim_time", default_value="false", choices=["true", "false"], description="Take time from /clock."
+        "namespace", default_value="", description="Namespace of nodes and topics."
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="false",
+        choices=["true", "false"],
+        description="Take time from /clock.",
     ),
     DeclareLaunchArgument(
         "single_process",
@@ -44,7 +52,9 @@ ARGUMENTS = [
         description="All three nodes in one process.",
     ),
     DeclareLaunchArgument("bag", default_value="", description="Bag to play; empty: none."),
-    DeclareLaunchArgument("bag_rate", default_value="1.0", description="How much faster than recorded."),
+    DeclareLaunchArgument(
+        "bag_rate", default_value="1.0", description="How much faster than recorded."
+    ),
 ]
 
 
@@ -62,6 +72,9 @@ def _nodes(context: LaunchContext) -> list[Node]:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    config_file = os.path.expanduser(value("config_file"))
+    if not os.path.isfile(config_file):  # launch would only warn, and the nodes take their defaults
+        raise FileNotFoundError(f"{config_file}: there is no such configuration file.")
     given = {"use_sim_time": value("use_sim_time") == "true"}
     if value("model"):
         given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
@@ -73,7 +86,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
             package="netvlad_ros",
             executable=executable,
             namespace=value("namespace"),
-            parameters=[value("config_file"), given],
+            parameters=[config_file, given],
             remappings=[("image", value("image_topic"))],
             output="screen",
         )
@@ -82,8 +95,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
     return [*nodes, _bag_player(value)] if value("bag") else nodes
 
 
-def _bag_player(value) -> Node:
-    options = ["--rate", value("bag_rate"), "--wait-for-subscribers", "30"]
+def _bag_player(value: Callable[[str], str]) -> Node:
+    options = ["--rate", value("bag_rate"), "--wait-for-subscribers"]
     clock = ["--clock"] if value("use_sim_time") == "true" else []
     return Node(
         package="netvlad_ros",

@@ -77,7 +77,7 @@ class Health:
         self.count("lost", event.total_count_change)
         if self._watched is not None and event.total_count > self._counts["received"]:
             advice = large_message_advice(self._watched)
-            self.problem("lost", f"most messages on {self._watched.topic_name} are lost{advice}")
+            self.problem("lost", f"most messages on {self._watched.topic_name} are lost{advice}.")
 
     def count(self, name: str, number: int = 1) -> None:
         """Adds to a counter, which is reported as a total and as a rate."""

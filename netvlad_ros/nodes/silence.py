@@ -42,20 +42,21 @@ def why_silent(node: Node, subscription: Subscription) -> Cause:
         compatibility, reason = qos_check_compatible(publisher.qos_profile, wanted)
         if compatibility == QoSCompatibility.ERROR:
             return Cause(_incompatible(topic, publisher, wanted, reason))
-    name, advice = of_type[0].node_name, large_message_advice(subscription)
-    silence = f"{name} is matched, but it sends nothing or its messages are lost{advice}"
+    name = of_type[0].node_name
+    advice = large_message_advice(subscription) or "; its own diagnostics may say why"
+    silence = f"{name} is matched, but it sends nothing or its messages are lost{advice}."
     return Cause(silence, is_connected=True)
 
 
 def large_message_advice(subscription: Subscription) -> str:
-    """What may be done about messages that get lost, as the end of a sentence."""
+    """What may be done about messages that get lost, as the end of a sentence; empty if nothing is known."""
     best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     if _type_name(subscription) != "sensor_msgs/msg/Image" or not best_effort:
-        return "."
+        return ""
     return (
         ": FastDDS drops best-effort messages above 0.5 MB between processes unless the camera's process too "
         f"is started with {'='.join(large_message_transport())}; or subscribe to its compressed images "
-        "(camera.compressed)."
+        "(camera.compressed)"
     )
 
 

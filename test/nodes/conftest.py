@@ -12,10 +12,12 @@ NEED_ROS = [
     "test_descriptor_node.py",
     "test_diagnostics.py",
     "test_keyframe_database_node.py",
+    "test_launch_file.py",
     "test_loop_closure_node.py",
     "test_parameters.py",
     "test_place_recognition.py",
     "test_transport.py",
+    "test_whole_path.py",
 ]
 collect_ignore = [] if find_spec("rclpy") else NEED_ROS
 
