@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from netvlad_ros.msg import GlobalDescriptor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
+from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import to_ns
 from netvlad_ros.nodes.runtime import use_large_message_transport
 

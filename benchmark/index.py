@@ -63,7 +63,8 @@ def _row(index: KeyframeIndex, flat: Any, chunk: np.ndarray, slowest_ms: float) 
             "search": lambda: index.search(next(queries), MATCHES),
             "flat": lambda: flat.search(next(queries)[None], MATCHES),
         },
-        repeats=100,
+        repeats=200,
+        batch=20,
     )
     memory_mb = index.size_bytes / 1e6
     index.remove(

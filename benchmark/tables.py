@@ -24,14 +24,20 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
     console.print(table)
 
 
-def interleaved_medians_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each call; they take turns, so that a noisy machine disturbs all alike."""
+def interleaved_medians_ms(
+    calls: dict[str, Callable[[], Any]], repeats: int, batch: int = 1
+) -> dict[str, float]:
+    """Median milliseconds of each call; they take turns, so that a noisy machine disturbs all alike.
+
+    batch: calls in a turn; with more than one, a call finds in the cache what it left there.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for _ in range(repeats):
+    for _ in range(repeats // batch):
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(batch):
+                start = time.perf_counter()
+                call()
+                times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in times.items()}
