@@ -47,7 +47,7 @@ class KeyframeSelector:
         """Whether this image becomes a keyframe; if so, it is what the next ones are compared with."""
         if self._last is not None and not self._far_enough(descriptor, stamp_ns, *self._last):
             return False
-        self._last = (descriptor, stamp_ns)
+        self._last = (descriptor.copy(), stamp_ns)  # the caller may use the array again
         return True
 
     def reset(self) -> None:

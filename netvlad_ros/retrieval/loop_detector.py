@@ -40,7 +40,7 @@ class LoopDetector:
     ) -> None:
         config = config or Config()
         self.extractor = extractor
-        self.database = database or KeyframeDatabase(config)
+        self.database = KeyframeDatabase(config) if database is None else database
         self.selector = CandidateSelector(config.candidates)
 
     def process(self, image: np.ndarray, stamp_ns: int) -> Detection:
