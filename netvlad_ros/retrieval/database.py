@@ -76,7 +76,7 @@ class KeyframeDatabase:
         return Query(keyframe, matches)
 
     def reset(self) -> None:
-        """Forgets all keyframes, and accepts descriptors of any model again; ids go on from where they were."""
+        """Forgets all keyframes and accepts descriptors of any model again; ids go on where they were."""
         if self.index is not None:
             self.index.reset()
         self._start_session(self.session + 1)
@@ -102,8 +102,8 @@ class KeyframeDatabase:
                 self.late_images += 1
                 return False
             logger.warning(
-                "time jumped back by %.3f s: this is a new session now, in which the places of earlier ones can "
-                "be recognised",
+                "time jumped back by %.3f s: this is a new session now, in which the places of earlier ones "
+                "can be recognised",
                 (last - stamp_ns) / NANOSECONDS,
             )
             self._start_session(self.session + 1)

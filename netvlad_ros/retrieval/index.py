@@ -38,9 +38,7 @@ class KeyframeIndex:
     def __init__(self, fingerprint: str, dims: int) -> None:
         self.fingerprint = fingerprint
         self.dims = dims
-        self.database_id = (
-            uuid.uuid4().hex
-        )  # the same as long as an index is saved, loaded and added to
+        self.database_id = uuid.uuid4().hex  # stays when it is saved, loaded and added to
         self.has_unsaved_changes = False
         self._keyframes: dict[int, Keyframe] = {}
         self._blocks: list[_Block] = []
@@ -62,7 +60,7 @@ class KeyframeIndex:
     def add(self, descriptor: np.ndarray, stamp_ns: int, session: int = 0) -> Keyframe:
         """Keeps a descriptor under a new id. Raises DescriptorError if it does not fit."""
         self.check(descriptor)
-        keyframe = Keyframe(self._next_id, session, stamp_ns)
+        keyframe = Keyframe(self._next_id, session, int(stamp_ns))  # SQLite takes no NumPy integers
         self._append(keyframe, descriptor)
         return keyframe
 
@@ -127,21 +125,21 @@ class KeyframeIndex:
     @classmethod
     def load(cls, path: str | Path) -> "KeyframeIndex":
         """The index that was saved last. Raises DatabaseError if there is none or it is damaged."""
-        header, rows = storage.load(path)
-        index = cls(header.fingerprint, header.dims)
+        with storage.reading(path) as (header, rows):
+            index = cls(header.fingerprint, header.dims)
+            for keyframe, descriptor in rows:
+                index._append(keyframe, descriptor)
         index.database_id = header.database_id
-        for keyframe, descriptor in rows:
-            index._append(keyframe, descriptor)
         index._next_id = header.next_id
         index.has_unsaved_changes = False
         return index
 
     def check(self, descriptor: np.ndarray) -> None:
-        """Raises DescriptorError unless this is a float32 vector of this index's length and of unit length."""
+        """Raises DescriptorError unless this is a float32 vector of our dimensions and of unit length."""
         if descriptor.shape != (self.dims,) or descriptor.dtype != np.float32:
             raise DescriptorError(
-                f"expected a descriptor of {self.dims} float32 values, as this database holds, got {descriptor.dtype} "
-                f"of shape {descriptor.shape}; was it made by another model?"
+                f"expected a descriptor of {self.dims} float32 values, as this database holds, got "
+                f"{descriptor.dtype} of shape {descriptor.shape}; was it made by another model?"
             )
         length = float(np.linalg.norm(descriptor))
         if not abs(length - 1.0) < LENGTH_TOLERANCE:  # true for NaN too
@@ -150,11 +148,11 @@ class KeyframeIndex:
             )
 
     def check_fingerprint(self, fingerprint: str) -> None:
-        """Raises DescriptorError if descriptors of this fingerprint can't be compared with the stored ones."""
+        """Raises DescriptorError if descriptors of this fingerprint can't be compared with ours."""
         if fingerprint != self.fingerprint:
             raise DescriptorError(
-                f"this database holds descriptors of model {self.fingerprint}, got one of {fingerprint}; use the "
-                "model (and input size) it was made with, or another database file."
+                f"this database holds descriptors of model {self.fingerprint}, got one of {fingerprint}; "
+                "use the model (and input size) it was made with, or another database file."
             )
 
     def _append(self, keyframe: Keyframe, descriptor: np.ndarray) -> None:
@@ -186,13 +184,10 @@ class _Block:
 
     def __init__(self, dims: int) -> None:
         self.capacity = max(1, BLOCK_BYTES // (4 * dims))
-        self.rounding_error = (
-            SUMMATION_ERROR  # at most so much, half-precision similarities are wrong
-        )
+        self.rounding_error = SUMMATION_ERROR  # half-precision similarities are wrong by less
         self._ids = np.empty(self.capacity, np.int64)
-        self._exact = np.empty(
-            (self.capacity, dims), np.float32
-        )  # the system provides pages when they are written
+        # The system provides the memory page by page, when it is written.
+        self._exact = np.empty((self.capacity, dims), np.float32)
         self._half = faiss.IndexScalarQuantizer(
             dims, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
@@ -227,7 +222,7 @@ class _Block:
         return _Scan(rows[0], similarities[0], wanted == len(self))
 
     def rows_above(self, descriptor: np.ndarray, limit: float, scan: _Scan) -> np.ndarray:
-        """All rows whose half-precision similarity is above the limit, by a second scan if the first was short."""
+        """All rows whose half-precision similarity is above the limit; scans again if the first was short."""
         if scan.is_complete or scan.similarities[-1] <= limit:
             return scan.rows[scan.similarities > limit]
         return self._half.range_search(descriptor[None], limit)[2]
@@ -242,6 +237,6 @@ class _Block:
         kept = ~np.isin(self._ids[:size], list(doomed))
         if kept.all():
             return
-        self._half.remove_ids(np.flatnonzero(~kept))
+        self._half.remove_ids(faiss.IDSelectorBatch(np.flatnonzero(~kept)))
         self._ids[: kept.sum()] = self._ids[:size][kept]
         self._exact[: kept.sum()] = self._exact[:size][kept]

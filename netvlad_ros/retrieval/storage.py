@@ -4,6 +4,7 @@
 import contextlib
 import dataclasses
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,13 @@ APPLICATION_ID = 0x6E766C6B
 FORMAT_VERSION = 1
 
 _SCHEMA = (
-    "CREATE TABLE header (database_id TEXT NOT NULL, fingerprint TEXT NOT NULL, dims INTEGER NOT NULL, "
-    "next_id INTEGER NOT NULL)",
-    "CREATE TABLE keyframe (id INTEGER PRIMARY KEY, session INTEGER NOT NULL, stamp_ns INTEGER NOT NULL, "
-    "descriptor BLOB NOT NULL)",
+    """CREATE TABLE header (
+        database_id TEXT NOT NULL, fingerprint TEXT NOT NULL, dims INTEGER NOT NULL, next_id INTEGER NOT NULL
+    )""",
+    """CREATE TABLE keyframe (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, stamp_ns INTEGER NOT NULL,
+        descriptor BLOB NOT NULL, crc32 INTEGER NOT NULL
+    )""",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
@@ -54,75 +58,101 @@ def save(
         if not _is_ours(path, connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
-        stored = _stored(path, connection, header)
-        wanted = {keyframe.keyframe_id: keyframe for keyframe in keyframes}
-        gone = [
-            (keyframe_id,) for keyframe_id, row in stored.items() if wanted.get(keyframe_id) != row
-        ]
-        connection.executemany("DELETE FROM keyframe WHERE id = ?", gone)
+        stored = _stored(path, connection)
+        _refuse_loss(path, connection, stored, header, keyframes)
+        gone = stored.keys() - {keyframe.keyframe_id for keyframe in keyframes}
+        connection.executemany("DELETE FROM keyframe WHERE id = ?", ((each,) for each in gone))
         connection.executemany(
-            "INSERT INTO keyframe VALUES (?, ?, ?, ?)",
+            "INSERT INTO keyframe VALUES (?, ?, ?, ?, ?)",
             (
-                (
-                    keyframe.keyframe_id,
-                    keyframe.session,
-                    keyframe.stamp_ns,
-                    descriptor.astype("<f4").tobytes(),
-                )
+                _row(keyframe, descriptor)
                 for keyframe, descriptor in zip(keyframes, descriptors, strict=True)
-                if stored.get(keyframe.keyframe_id) != keyframe
+                if keyframe.keyframe_id not in stored
             ),
         )
         connection.execute("DELETE FROM header")
         connection.execute("INSERT INTO header VALUES (?, ?, ?, ?)", dataclasses.astuple(header))
 
 
-def load(path: str | Path) -> tuple[Header, Iterator[tuple[Keyframe, np.ndarray]]]:
-    """The header and, one by one in the order of ids, the keyframes. Raises DatabaseError."""
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[tuple[Header, Iterator[tuple[Keyframe, np.ndarray]]]]:
+    """The header and, one by one in the order of ids, the keyframes, all of one save.
+
+    Raises DatabaseError, also while the keyframes are read.
+    """
     path = Path(path)
     if not path.is_file():
         raise DatabaseError(f"{path}: there is no such database file; a save makes one.")
     with _connection(path, "read") as connection:
+        connection.execute("BEGIN")
         if not _is_ours(path, connection):
-            raise DatabaseError(
-                f"{path}: this database is empty: its first save was cut short; delete the file."
-            )
-        header = Header(*connection.execute("SELECT * FROM header").fetchone())
-    return header, _rows(path, header)
+            raise DatabaseError(f"{path}: holds nothing yet; its first save was cut short.")
+        header = _header(path, connection)
+        yield header, _rows(path, connection, header)
 
 
-def _rows(path: Path, header: Header) -> Iterator[tuple[Keyframe, np.ndarray]]:
-    with _connection(path, "read") as connection:
-        for keyframe_id, session, stamp_ns, blob in connection.execute(
-            "SELECT * FROM keyframe ORDER BY id"
+def _row(keyframe: Keyframe, descriptor: np.ndarray) -> tuple[int, int, int, bytes, int]:
+    content = descriptor.astype("<f4").tobytes()
+    return (*dataclasses.astuple(keyframe), content, _checksum(keyframe, content))
+
+
+def _checksum(keyframe: Keyframe, content: bytes) -> int:
+    """SQLite finds out that a file is cut short, but not that bits of it have flipped."""
+    return zlib.crc32(content, zlib.crc32(repr(dataclasses.astuple(keyframe)).encode()))
+
+
+def _header(path: Path, connection: sqlite3.Connection) -> Header:
+    row = connection.execute("SELECT * FROM header").fetchone()
+    if row is None or [type(value) for value in row] != [str, str, int, int] or row[2] < 1:
+        raise DatabaseError(f"{path}: the header is damaged; restore a copy of the file.")
+    return Header(*row)
+
+
+def _rows(
+    path: Path, connection: sqlite3.Connection, header: Header
+) -> Iterator[tuple[Keyframe, np.ndarray]]:
+    for *columns, content, checksum in connection.execute("SELECT * FROM keyframe ORDER BY id"):
+        keyframe = Keyframe(*columns)
+        if (
+            not isinstance(content, bytes)
+            or checksum != _checksum(keyframe, content)
+            or len(content) != 4 * header.dims
+            or keyframe.keyframe_id >= header.next_id
         ):
-            descriptor = np.frombuffer(blob, "<f4").astype(np.float32, copy=False)
-            if (
-                descriptor.shape != (header.dims,)
-                or not abs(float(descriptor @ descriptor) - 1.0) < 1e-2
-            ):
-                raise DatabaseError(
-                    f"{path}: the descriptor of keyframe {keyframe_id} is damaged; restore a copy."
-                )
-            yield Keyframe(keyframe_id, session, stamp_ns), descriptor
+            raise DatabaseError(
+                f"{path}: keyframe {keyframe.keyframe_id} is damaged; restore a copy of the file."
+            )
+        yield keyframe, np.frombuffer(content, "<f4").astype(np.float32, copy=False)
 
 
-def _stored(path: Path, connection: sqlite3.Connection, header: Header) -> dict[int, Keyframe]:
-    """The keyframes that the file has already. Raises DatabaseError if they are of another database."""
+def _stored(path: Path, connection: sqlite3.Connection) -> dict[int, Keyframe]:
+    """The keyframes that the file has already."""
     rows = connection.execute("SELECT id, session, stamp_ns FROM keyframe")
-    stored = {row[0]: Keyframe(*row) for row in rows}
-    row = connection.execute("SELECT database_id, fingerprint FROM header").fetchone()
-    if stored and row[0] != header.database_id:
+    return {row[0]: Keyframe(*row) for row in rows}
+
+
+def _refuse_loss(
+    path: Path,
+    connection: sqlite3.Connection,
+    stored: dict[int, Keyframe],
+    header: Header,
+    keyframes: list[Keyframe],
+) -> None:
+    """Raises DatabaseError if keyframes in the file are not an earlier state of these."""
+    if not stored:
+        return
+    before = _header(path, connection)
+    remedy = "which would be lost; load it first to add to it, or save to another file."
+    if before.database_id != header.database_id:
         raise DatabaseError(
-            f"{path}: holds {len(stored)} keyframes of another database (model {row[1]}), which would be lost; load "
-            "it first to add to it, or save to another file."
+            f"{path}: holds {len(stored)} keyframes of another database (model {before.fingerprint}), "
+            f"{remedy}"
         )
-    if (
-        row is not None and row[1] != header.fingerprint
-    ):  # emptied and filled again with another model
-        connection.execute("DELETE FROM keyframe")
-        return {}
-    return stored
+    diverged = any(stored.get(each.keyframe_id, each) != each for each in keyframes)
+    if diverged or before.next_id > header.next_id:
+        raise DatabaseError(
+            f"{path}: holds keyframes that were saved after this database was loaded, {remedy}"
+        )
 
 
 def _is_ours(path: Path, connection: sqlite3.Connection) -> bool:
@@ -152,20 +182,24 @@ def _connection(path: Path, purpose: str) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(connection):
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DatabaseError(
             f"{path}: can't {purpose} the database: {_advice(path, error)}"
         ) from None
 
 
-def _advice(path: Path, error: sqlite3.Error) -> str:
+def _advice(path: Path, error: Exception) -> str:
     text = str(error)
     if "full" in text:
         return "the disk is full; make room and save again, nothing that was saved before is lost."
+    if "disk I/O" in text:
+        return "the disk refused, for a quota or a fault; nothing that was saved before is lost."
     if "not a database" in text:
         return "the file is something else; choose another name."
-    if "malformed" in text:
+    if "malformed" in text or "decode" in text:
         return "the file is damaged; restore a copy of it."
+    if path.is_dir():
+        return "it is a folder; choose the name of a file."
     if "unable to open" in text:
         return f"the folder {path.parent} does not exist or may not be written."
     return f"{text}."
