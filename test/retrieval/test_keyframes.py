@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Which images become keyframes."""
+
+import numpy as np
+import pytest
+
+from netvlad_ros.config import KeyframeConfig
+from netvlad_ros.retrieval.keyframes import Keyframe, KeyframeSelector
+
+SECOND = 1_000_000_000
+EAST = np.array([1, 0], np.float32)
+NORTH = np.array([0, 1], np.float32)
+
+
+def towards(degrees: float) -> np.ndarray:
+    return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
+
+
+def selected(config: KeyframeConfig, *images: tuple[np.ndarray, float]) -> list[bool]:
+    selector = KeyframeSelector(config)
+    return [selector.select(descriptor, int(stamp_s * SECOND)) for descriptor, stamp_s in images]
+
+
+def test_the_first_image_is_a_keyframe_whatever_is_asked_for():
+    config = KeyframeConfig(min_interval_s=3600.0, min_descriptor_change=2.0)
+    assert selected(config, (EAST, 0.0)) == [True]
+
+
+def test_without_conditions_every_image_is_a_keyframe():
+    config = KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.0)
+    assert selected(config, (EAST, 0.0), (EAST, 0.0), (EAST, 0.1)) == [True] * 3
+
+
+def test_the_least_interval_counts_from_the_last_keyframe():
+    config = KeyframeConfig(min_interval_s=0.5)
+    stamps_s = [0.0, 0.3, 0.499999999, 0.5, 0.7, 1.0, 1.6]
+    wanted = [True, False, False, True, False, True, True]
+    assert selected(config, *((EAST, stamp_s) for stamp_s in stamps_s)) == wanted
+
+
+def test_the_least_change_counts_from_the_last_keyframe():
+    config = KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.1)
+    turning = [towards(0), towards(20), towards(25), towards(26), towards(45), towards(52)]
+    wanted = [True, False, False, True, False, True]  # 1 - cos 25.9 degrees is 0.1
+    assert selected(config, *((each, 0.0) for each in turning)) == wanted
+
+
+def test_both_conditions_have_to_be_met():
+    config = KeyframeConfig(min_interval_s=1.0, min_descriptor_change=0.5)
+    images = [(EAST, 0.0), (NORTH, 0.5), (EAST, 2.0), (NORTH, 3.0)]
+    assert selected(config, *images) == [True, False, False, True]
+
+
+def test_a_robot_that_stands_still_adds_no_keyframes():
+    config = KeyframeConfig(min_interval_s=0.5, min_descriptor_change=1e-6)
+    assert selected(config, *((EAST, float(second)) for second in range(5))) == [True] + [False] * 4
+
+
+def test_a_descriptor_array_may_be_used_again_by_its_owner():
+    selector = KeyframeSelector(KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.5))
+    image = EAST.copy()
+    assert selector.select(image, 0)
+    image[:] = NORTH
+    assert selector.select(image, 1)
+
+
+def test_after_a_reset_the_next_image_is_a_keyframe():
+    selector = KeyframeSelector(KeyframeConfig(min_interval_s=10.0))
+    assert selector.select(EAST, 0)
+    assert not selector.select(EAST, SECOND)
+    selector.reset()
+    assert selector.select(EAST, SECOND)
+
+
+@pytest.mark.parametrize(("stamp_ns", "age_s"), [(0, 2.5), (2 * SECOND, 0.5), (3 * SECOND, -0.5)])
+def test_age_is_counted_in_seconds_within_a_session(stamp_ns: int, age_s: float):
+    assert Keyframe(0, 4, stamp_ns).age_s(Keyframe(1, 4, 2_500_000_000)) == age_s
+
+
+def test_a_keyframe_of_another_session_is_older_than_any():
+    assert Keyframe(0, 0, 10).age_s(Keyframe(1, 1, 10)) == float("inf")
