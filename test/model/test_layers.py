@@ -107,6 +107,13 @@ def test_grey_values_are_those_of_opencv_to_the_bit():
     np.testing.assert_array_equal(result[0, :, :, 0], cv2.cvtColor(image[0], cv2.COLOR_RGB2GRAY))
 
 
+def test_grey_values_are_made_of_whole_numbers():
+    image = picture(20, 30).astype(np.float32)
+    nearly = image + RNG.uniform(-0.4, 0.4, image.shape).astype(np.float32)
+    layer = InputNormalisation("grey", (0.0,), (1.0,))
+    np.testing.assert_array_equal(layer(nearly), layer(image))
+
+
 @pytest.mark.parametrize(("order", "channels"), [("rgb", (0, 1, 2)), ("bgr", (2, 1, 0))])
 def test_offset_and_scale_are_applied_in_the_order_of_the_channels(order: str, channels: tuple):
     image = picture(5, 7).astype(np.float32)

@@ -154,10 +154,13 @@ def test_a_stamp_that_jumps_back_starts_a_new_session(
 
 
 def test_the_same_bag_played_twice_matches_its_first_run():
-    database = KeyframeDatabase(configured(recent_s=30.0, max_matches=1))
+    database = KeyframeDatabase(configured(recent_s=30.0, max_matches=3))
     route = [1, 2, 3, 4, 5]
     drive(database, route, start_s=1000.0)
     again = drive(database, route, start_s=1000.0)
+    for query in again:
+        assert query is not None
+        assert [match.keyframe.session for match in query.matches].count(0) == 3
     best_old = [
         next(m for m in query.matches if m.keyframe.session == 0) for query in again if query
     ]
@@ -199,6 +202,16 @@ def test_a_reset_forgets_everything_and_ids_go_on():
     assert query is not None
     assert query.matches == []
     assert (query.keyframe.keyframe_id, query.keyframe.session) == (3, 1)
+
+
+def test_after_a_reset_no_image_is_late():
+    database = KeyframeDatabase(configured())
+    drive(database, [1, 2, 3])
+    database.reset()
+    query = database.observe(place(3), 3 * SECOND // 2, "model")
+    assert query is not None
+    assert query.keyframe.session == 1
+    assert database.late_images == 0
 
 
 def test_a_reset_accepts_another_model():

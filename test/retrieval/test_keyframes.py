@@ -31,6 +31,14 @@ def test_without_conditions_every_image_is_a_keyframe():
     assert selected(config, (EAST, 0.0), (EAST, 0.0), (EAST, 0.1)) == [True] * 3
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_similarity_that_rounding_lifts_above_one_is_no_negative_change(seed: int):
+    image = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
+    image /= np.linalg.norm(image)
+    config = KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.0)
+    assert selected(config, (image, 0.0), (image, 0.1)) == [True, True]
+
+
 def test_the_least_interval_counts_from_the_last_keyframe():
     config = KeyframeConfig(min_interval_s=0.5)
     stamps_s = [0.0, 0.3, 0.499999999, 0.5, 0.7, 1.0, 1.6]

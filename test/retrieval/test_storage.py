@@ -18,6 +18,7 @@ import pytest
 
 from netvlad_ros.errors import DatabaseError
 from netvlad_ros.retrieval import index as index_module
+from netvlad_ros.retrieval import storage
 from netvlad_ros.retrieval.index import KeyframeIndex
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,18 +256,16 @@ def test_what_is_read_is_of_one_save_even_if_another_process_saves_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     filled(20).save(path)
-    index, append = KeyframeIndex.load(path), KeyframeIndex._append
+    index, rows = KeyframeIndex.load(path), storage._rows
 
-    def save_meanwhile(self: KeyframeIndex, *arguments: Any) -> None:
-        monkeypatch.setattr(KeyframeIndex, "_append", append)
-        append(self, *arguments)
-        script = "UPDATE header SET next_id = 0; DELETE FROM keyframe WHERE id > 3"
+    def save_between_header_and_rows(*arguments: Any) -> Any:
         other = sqlite3.connect(path, timeout=0.0)
         with pytest.raises(sqlite3.OperationalError, match="database is locked"):
-            other.executescript(script)
+            other.executescript("UPDATE header SET next_id = 0; DELETE FROM keyframe")
         other.close()
+        return rows(*arguments)
 
-    monkeypatch.setattr(KeyframeIndex, "_append", save_meanwhile)
+    monkeypatch.setattr(storage, "_rows", save_between_header_and_rows)
     assert content(KeyframeIndex.load(path)) == content(index)
 
 
