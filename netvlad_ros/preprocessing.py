@@ -48,8 +48,8 @@ def _refuse_unusable_shape(image: np.ndarray, min_side_px: int) -> None:
         )
     if min(image.shape[:2]) < min_side_px:
         raise ImageError(
-            f"expected an image of at least {min_side_px} pixels a side, got {image.shape[1]}x{image.shape[0]}; "
-            "is this the right topic? (extractor.min_side_px)"
+            f"expected an image of at least {min_side_px} pixels a side, got "
+            f"{image.shape[1]}x{image.shape[0]}; is this the right topic? (extractor.min_side_px)"
         )
 
 
