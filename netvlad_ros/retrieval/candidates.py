@@ -69,8 +69,8 @@ class CandidateSelector:
         self._earlier: deque[Query] = deque()
 
     def select(self, query: Query) -> Selection:
-        """The candidates of the next query. Queries of another session are not consecutive to it."""
-        if self._earlier and self._earlier[-1].keyframe.session != query.keyframe.session:
+        """The candidates of the next query."""
+        if self._earlier and not _continues(self._earlier[-1].keyframe, query.keyframe):
             self._earlier.clear()
         selection = select_candidates(query, self._earlier, self.config)
         self._earlier.append(query)
@@ -79,12 +79,17 @@ class CandidateSelector:
         return selection
 
 
+def _continues(last: Keyframe, now: Keyframe) -> bool:
+    """False after a change of session, or after the database began anew."""
+    return last.session == now.session and last.keyframe_id < now.keyframe_id
+
+
 def _rejection(
     query: Query, match: Match, consistent: int, accepted: int, config: CandidateConfig
 ) -> Rejection | None:
     """The first stage that the match fails, if any."""
-    age_s = match.keyframe.age_s(query.keyframe)
-    if age_s < config.exclude_recent_s:
+    if match.keyframe.is_recent(query.keyframe, config.exclude_recent_s):
+        age_s = match.keyframe.age_s(query.keyframe)
         reason = f"is {age_s:.1f} s old, younger than {config.exclude_recent_s:g} s"
         return Rejection(match, "exclude_recent", age_s, config.exclude_recent_s, reason)
     if match.similarity < config.min_similarity:
@@ -107,7 +112,7 @@ def _plausible(query: Query, config: CandidateConfig) -> list[Keyframe]:
         match.keyframe
         for match in query.matches
         if match.similarity >= config.min_similarity
-        and match.keyframe.age_s(query.keyframe) >= config.exclude_recent_s
+        and not match.keyframe.is_recent(query.keyframe, config.exclude_recent_s)
     ]
 
 

@@ -16,9 +16,11 @@ from netvlad_ros.retrieval.keyframes import Keyframe, KeyframeSelector, Match
 
 logger = logging.getLogger(__name__)
 
-# A stamp further back than this starts a new session (a bag played again, a clock set back); less than
-# that is an image that was overtaken on its way.
-SESSION_JUMP_NS = NANOSECONDS
+# A stamp that is earlier by less than this is of an image that was overtaken on its way.
+LATE_NS = NANOSECONDS
+# A stamp that is earlier by more, or later by more than this, is of another clock (a bag played again, a
+# clock that was set), with which a new session begins.
+PAUSE_NS = 3600 * NANOSECONDS
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class KeyframeDatabase:
         self.config = config or Config()
         self.selector = KeyframeSelector(self.config.keyframes)
         self.index = index
-        self.session = 0 if index is None or not len(index) else index.keyframes[-1].session + 1
+        self.session = index.begin_session() if index is not None else 0
         self.late_images = 0
         self._last_stamp_ns: int | None = None
-        self._recent: deque[Keyframe] = deque()
+        self._recent: deque[_Recent] = deque()
 
     @property
     def fingerprint(self) -> str:
@@ -63,23 +65,27 @@ class KeyframeDatabase:
     def observe(self, descriptor: np.ndarray, stamp_ns: int, fingerprint: str = "") -> Query | None:
         """Looks an image up and adds it, if it is a keyframe; None if it is not.
 
-        A stamp that is repeated or slightly late is no keyframe; one that jumps back starts a new session.
+        An image whose stamp is repeated or slightly late is no keyframe; a stamp that jumps begins a new
+        session, in which the places of earlier ones can be recognised.
         Raises DescriptorError if the descriptor does not fit those in here.
         """
         index = self._index_for(fingerprint, len(descriptor))
         index.check(descriptor)
-        if not self._is_new(stamp_ns) or not self.selector.select(descriptor, stamp_ns):
+        if not self._is_in_order(index, stamp_ns) or not self.selector.select(descriptor, stamp_ns):
             return None
         matches = self._search(index, descriptor, stamp_ns)
         keyframe = index.add(descriptor, stamp_ns, self.session)
-        self._recent.append(keyframe)
+        self._recent.append(_Recent(keyframe, stamp_ns + self._exclude_ns))
         return Query(keyframe, matches)
 
     def reset(self) -> None:
         """Forgets all keyframes and accepts descriptors of any model again; ids go on where they were."""
         if self.index is not None:
             self.index.reset()
-        self._start_session(self.session + 1)
+            self.session = self.index.begin_session()
+        self.selector.reset()
+        self._recent.clear()
+        self._last_stamp_ns = None
 
     def save(self, path: str | Path) -> None:
         """Raises DatabaseError; an empty database that never saw a descriptor has nothing to save."""
@@ -90,47 +96,58 @@ class KeyframeDatabase:
         """The index, made for these descriptors as long as it holds none."""
         if self.index is None:
             self.index = KeyframeIndex(fingerprint, dims)
+            self.session = self.index.begin_session()
         elif not len(self.index):
             self.index = self.index.emptied(fingerprint, dims)
         self.index.check_fingerprint(fingerprint)
         return self.index
 
-    def _is_new(self, stamp_ns: int) -> bool:
-        last = self._last_stamp_ns
-        if last is not None and stamp_ns <= last:
-            if last - stamp_ns < SESSION_JUMP_NS:
-                self.late_images += 1
-                return False
-            logger.warning(
-                "time jumped back by %.3f s: this is a new session now, in which the places of earlier ones "
-                "can be recognised",
-                (last - stamp_ns) / NANOSECONDS,
-            )
-            self._start_session(self.session + 1)
+    @property
+    def _exclude_ns(self) -> int:
+        return round(self.config.candidates.exclude_recent_s * NANOSECONDS)
+
+    def _is_in_order(self, index: KeyframeIndex, stamp_ns: int) -> bool:
+        """False for a stamp that is repeated or late; begins a new session if the clock has jumped."""
+        step_ns = stamp_ns - self._last_stamp_ns if self._last_stamp_ns is not None else 1
+        if -LATE_NS < step_ns <= 0:
+            self.late_images += 1
+            return False
+        if not 0 < step_ns <= PAUSE_NS:
+            self._begin_session(index, stamp_ns, step_ns)
         self._last_stamp_ns = stamp_ns
         return True
 
-    def _start_session(self, session: int) -> None:
-        self.session = session
+    def _begin_session(self, index: KeyframeIndex, stamp_ns: int, step_ns: int) -> None:
+        """What was recent stays so: the robot is where it was, only its clock is not."""
+        direction = "back" if step_ns < 0 else "ahead"
+        logger.warning(
+            "time jumped %s by %.3f s: a new session begins", direction, abs(step_ns) / NANOSECONDS
+        )
+        self.session = index.begin_session()
         self.selector.reset()
-        self._recent.clear()
-        self._last_stamp_ns = None
+        self._recent = deque(
+            _Recent(each.keyframe, stamp_ns + self._exclude_ns) for each in self._recent
+        )
 
     def _search(self, index: KeyframeIndex, descriptor: np.ndarray, stamp_ns: int) -> list[Match]:
         """The best matches that are old enough, and the best recent one, which shows what was excluded.
 
         What the camera saw a moment ago always looks most alike and would take all the places.
         """
-        exclude_ns = self.config.candidates.exclude_recent_s * NANOSECONDS
-        while self._recent and stamp_ns - self._recent[0].stamp_ns >= exclude_ns:
+        while self._recent and stamp_ns >= self._recent[0].until_ns:
             self._recent.popleft()
-        recent = {keyframe.keyframe_id for keyframe in self._recent}
+        excluded = {each.keyframe.keyframe_id for each in self._recent}
         max_matches = self.config.database.max_matches
-        matches = index.search(descriptor, max_matches + len(recent))
-        best_recent = next(
-            (match for match in matches if match.keyframe.keyframe_id in recent), None
-        )
-        old = [match for match in matches if match.keyframe.keyframe_id not in recent][:max_matches]
-        return sorted(
-            [*old, *([best_recent] if best_recent else [])], key=lambda match: -match.similarity
-        )
+        found = index.search(descriptor, max_matches + len(excluded))
+        old = [match for match in found if match.keyframe.keyframe_id not in excluded][:max_matches]
+        recent = [match for match in found if match.keyframe.keyframe_id in excluded]
+        shown = [match for match in recent if match.keyframe.session == self.session][:1]
+        return sorted([*old, *shown], key=lambda match: -match.similarity)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """A keyframe that is not matched until this time."""
+
+    keyframe: Keyframe
+    until_ns: int

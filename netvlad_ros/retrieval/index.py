@@ -19,8 +19,9 @@ faiss.omp_set_num_threads(1)
 
 # A block is filled and then left alone, so that growing never copies more than this.
 BLOCK_BYTES = 64 << 20
-# Faiss and NumPy add products in different orders; sums of unit vectors' products differ by less than this.
-SUMMATION_ERROR = 1e-5
+# Rounding of float32. A sum of so many products of unit vectors is wrong by at most their number times this,
+# in whatever order it is added up (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+UNIT_ROUNDOFF = 2.0**-24
 # Matches that a scan returns beyond those asked for, so that a second scan is seldom needed.
 SPARE_MATCHES = 20
 # How far from length one a descriptor may be; float32 rounding stays well below.
@@ -43,6 +44,7 @@ class KeyframeIndex:
         self._keyframes: dict[int, Keyframe] = {}
         self._blocks: list[_Block] = []
         self._next_id = 0
+        self._next_session = 0
 
     def __len__(self) -> int:
         return len(self._keyframes)
@@ -64,6 +66,12 @@ class KeyframeIndex:
         self._append(keyframe, descriptor)
         return keyframe
 
+    def begin_session(self) -> int:
+        """The number of a session that there never was in this index, nor in the file once it is saved."""
+        self._next_session += 1
+        self.has_unsaved_changes = True
+        return self._next_session - 1
+
     def search(self, descriptor: np.ndarray, max_matches: int) -> list[Match]:
         """The most similar keyframes, best first; of equal similarity the older first.
 
@@ -76,7 +84,7 @@ class KeyframeIndex:
         limit = _least_possible(np.concatenate([scan.similarities for scan in scans]), max_matches)
         limit -= 2.0 * max(block.rounding_error for block in self._blocks)
         exact = [
-            block.compare(descriptor, block.rows_above(descriptor, limit, scan))
+            block.compare(descriptor, limit, scan)
             for block, scan in zip(self._blocks, scans, strict=True)
         ]
         ids, similarities = (np.concatenate(parts) for parts in zip(*exact, strict=True))
@@ -105,9 +113,10 @@ class KeyframeIndex:
         self._blocks.clear()
 
     def emptied(self, fingerprint: str, dims: int) -> "KeyframeIndex":
-        """An empty index for other descriptors that continues the ids of this one."""
+        """An empty index for other descriptors that continues the ids and sessions of this one."""
         index = KeyframeIndex(fingerprint, dims)
-        index.database_id, index._next_id = self.database_id, self._next_id
+        index.database_id = self.database_id
+        index._next_id, index._next_session = self._next_id, self._next_session
         index.has_unsaved_changes = self.has_unsaved_changes
         return index
 
@@ -117,7 +126,9 @@ class KeyframeIndex:
         The file is new or an earlier state of this index, and then only what changed is written. Raises
         DatabaseError for any other file, and leaves it alone.
         """
-        header = storage.Header(self.database_id, self.fingerprint, self.dims, self._next_id)
+        header = storage.Header(
+            self.database_id, self.fingerprint, self.dims, self._next_id, self._next_session
+        )
         descriptors = itertools.chain.from_iterable(block.descriptors for block in self._blocks)
         storage.save(path, header, self.keyframes, descriptors)
         self.has_unsaved_changes = False
@@ -130,7 +141,7 @@ class KeyframeIndex:
             for keyframe, descriptor in rows:
                 index._append(keyframe, descriptor)
         index.database_id = header.database_id
-        index._next_id = header.next_id
+        index._next_id, index._next_session = header.next_id, header.next_session
         index.has_unsaved_changes = False
         return index
 
@@ -184,7 +195,7 @@ class _Block:
 
     def __init__(self, dims: int) -> None:
         self.capacity = max(1, BLOCK_BYTES // (4 * dims))
-        self.rounding_error = SUMMATION_ERROR  # half-precision similarities are wrong by less
+        self.rounding_error = 0.0  # half-precision similarities are wrong by less
         self._ids = np.empty(self.capacity, np.int64)
         # The system provides the memory page by page, when it is written.
         self._exact = np.empty((self.capacity, dims), np.float32)
@@ -212,25 +223,27 @@ class _Block:
         self._ids[row] = keyframe_id
         self._exact[row] = descriptor
         self._half.add(descriptor[None])
-        # |q (x - y)| <= |x - y| for a unit vector q (Cauchy-Schwarz).
+        # |q (x - y)| <= |x - y| for a unit vector q (Cauchy-Schwarz), and two sums that are rounded.
         error = float(np.linalg.norm(descriptor - descriptor.astype(np.float16)))
-        self.rounding_error = max(self.rounding_error, error + SUMMATION_ERROR)
+        error += 2 * len(descriptor) * UNIT_ROUNDOFF
+        self.rounding_error = max(self.rounding_error, error)
 
     def scan(self, descriptor: np.ndarray, wanted: int) -> _Scan:
         wanted = min(wanted, len(self))
         similarities, rows = self._half.search(descriptor[None], wanted)
         return _Scan(rows[0], similarities[0], wanted == len(self))
 
-    def rows_above(self, descriptor: np.ndarray, limit: float, scan: _Scan) -> np.ndarray:
-        """All rows whose half-precision similarity is above the limit; scans again if the first was short."""
-        if scan.is_complete or scan.similarities[-1] <= limit:
-            return scan.rows[scan.similarities > limit]
-        return self._half.range_search(descriptor[None], limit)[2]
-
-    def compare(self, descriptor: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and similarities in single precision."""
-        # einsum, because BLAS would wake its threads for a handful of rows.
-        return self._ids[rows], np.einsum("nd,d->n", self._exact[rows], descriptor)
+    def compare(
+        self, descriptor: np.ndarray, limit: float, scan: _Scan
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and single-precision similarities of all rows that reach the limit in half precision."""
+        if scan.is_complete or scan.similarities[-1] < limit:
+            rows = scan.rows[scan.similarities >= limit]
+            ids, exact = self._ids[rows], self._exact[rows]
+        else:  # the scan was too short, as when a robot stood still: then all rows at once are quickest
+            ids, exact = self._ids[: len(self)], self.descriptors
+        # einsum, because BLAS would wake its threads, and would round according to how many rows there are.
+        return ids, np.einsum("nd,d->n", exact, descriptor)
 
     def remove(self, doomed: set[int]) -> None:
         size = len(self)

@@ -27,6 +27,11 @@ class Keyframe:
             return float("inf")
         return (now.stamp_ns - self.stamp_ns) / NANOSECONDS
 
+    def is_recent(self, now: "Keyframe", exclude_recent_s: float) -> bool:
+        """Whether this is of the same session and younger than so many seconds."""
+        age_ns = now.stamp_ns - self.stamp_ns
+        return now.session == self.session and age_ns < round(exclude_recent_s * NANOSECONDS)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,10 +18,13 @@ from netvlad_ros.retrieval.keyframes import Keyframe
 # "nvlk" marks our files; the version changes when older code could misread a file.
 APPLICATION_ID = 0x6E766C6B
 FORMAT_VERSION = 1
+# How long to wait for another process that has the file open; a robot has no more time than that.
+LOCK_TIMEOUT_S = 1.0
 
 _SCHEMA = (
     """CREATE TABLE header (
-        database_id TEXT NOT NULL, fingerprint TEXT NOT NULL, dims INTEGER NOT NULL, next_id INTEGER NOT NULL
+        database_id TEXT NOT NULL, fingerprint TEXT NOT NULL, dims INTEGER NOT NULL,
+        next_id INTEGER NOT NULL, next_session INTEGER NOT NULL
     )""",
     """CREATE TABLE keyframe (
         id INTEGER PRIMARY KEY, session INTEGER NOT NULL, stamp_ns INTEGER NOT NULL,
@@ -35,14 +39,16 @@ _SCHEMA = (
 class Header:
     """What all keyframes of a file share.
 
-    database_id: random, to know a file that this database was saved to before from any other.
-    next_id:     the first id that was never given.
+    database_id:  random, to know a file that this database was saved to before from any other.
+    next_id:      the first id that was never given.
+    next_session: the first session that was never begun.
     """
 
     database_id: str
     fingerprint: str
     dims: int
     next_id: int
+    next_session: int
 
 
 def save(
@@ -71,7 +77,7 @@ def save(
             ),
         )
         connection.execute("DELETE FROM header")
-        connection.execute("INSERT INTO header VALUES (?, ?, ?, ?)", dataclasses.astuple(header))
+        connection.execute("INSERT INTO header VALUES (?, ?, ?, ?, ?)", dataclasses.astuple(header))
 
 
 @contextlib.contextmanager
@@ -81,7 +87,7 @@ def reading(path: str | Path) -> Iterator[tuple[Header, Iterator[tuple[Keyframe,
     Raises DatabaseError, also while the keyframes are read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it never raises
         raise DatabaseError(f"{path}: there is no such database file; a save makes one.")
     with _connection(path, "read") as connection:
         connection.execute("BEGIN")
@@ -103,7 +109,7 @@ def _checksum(keyframe: Keyframe, content: bytes) -> int:
 
 def _header(path: Path, connection: sqlite3.Connection) -> Header:
     row = connection.execute("SELECT * FROM header").fetchone()
-    if row is None or [type(value) for value in row] != [str, str, int, int] or row[2] < 1:
+    if row is None or [type(value) for value in row] != [str, str, int, int, int] or row[2] < 1:
         raise DatabaseError(f"{path}: the header is damaged; restore a copy of the file.")
     return Header(*row)
 
@@ -178,7 +184,7 @@ def _connection(path: Path, purpose: str) -> Iterator[sqlite3.Connection]:
     """An open file that is closed afterwards; SQLite's errors become DatabaseErrors that say what to do."""
     try:
         # Autocommit, because transactions are begun by hand: Python's implicit ones leave out the schema.
-        connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=LOCK_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
@@ -194,11 +200,15 @@ def _advice(path: Path, error: Exception) -> str:
         return "the disk is full; make room and save again, nothing that was saved before is lost."
     if "disk I/O" in text:
         return "the disk refused, for a quota or a fault; nothing that was saved before is lost."
+    if "locked" in text:
+        return "another process is writing it; give each database node a file of its own."
+    if "readonly" in text:
+        return "the file may not be written; change its permissions or choose another name."
     if "not a database" in text:
         return "the file is something else; choose another name."
     if "malformed" in text or "decode" in text:
         return "the file is damaged; restore a copy of it."
-    if path.is_dir():
+    if os.path.isdir(path):
         return "it is a folder; choose the name of a file."
     if "unable to open" in text:
         return f"the folder {path.parent} does not exist or may not be written."

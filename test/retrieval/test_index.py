@@ -88,23 +88,23 @@ def test_of_equal_similarity_the_older_comes_first():
     assert [each for each, _ in found(filled(rows), rows[0], 100)] == list(range(100))
 
 
-def test_more_alike_than_half_precision_can_tell_are_told_apart_by_a_second_scan(
+def test_more_alike_than_half_precision_can_tell_are_all_compared_again(
     monkeypatch: pytest.MonkeyPatch,
 ):
     rng = np.random.default_rng(3)
     place = random_rows(rng, 1, 64)
     rows = unit(place + 1e-5 * rng.standard_normal((500, 64)))  # far below 2 ** -11
     index, scans = filled(rows), []
-    rows_above = _Block.rows_above
+    compare = _Block.compare
 
-    def watched(self: _Block, descriptor: np.ndarray, limit: float, scan: Any) -> np.ndarray:
-        result = rows_above(self, descriptor, limit, scan)
-        scans.append((len(scan.rows), len(result)))
+    def watched(self: _Block, descriptor: np.ndarray, limit: float, scan: Any) -> Any:
+        result = compare(self, descriptor, limit, scan)
+        scans.append((len(scan.rows), len(result[0])))
         return result
 
-    monkeypatch.setattr(_Block, "rows_above", watched)
+    monkeypatch.setattr(_Block, "compare", watched)
     assert found(index, place[0], 5) == brute_force(rows, np.arange(500), place[0], 5)
-    assert scans == [(5 + SPARE_MATCHES, 500)]  # the first scan was too short
+    assert scans == [(5 + SPARE_MATCHES, 500)]  # the scan was too short
 
 
 def test_a_search_in_an_empty_index_finds_nothing():
