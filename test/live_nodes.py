@@ -130,7 +130,7 @@ class NodeProcess:
         self.ros, self.program = ros, program
         self.namespace = namespace or f"/test{number}"
         self._output = folder / f"{number}_{program}.log"
-        given = {"diagnostics.period_s": 0.2} | dict(parameters or {})
+        given = {"diagnostics.period_s": 0.1} | dict(parameters or {})
         rules = {"__ns": self.namespace} | dict(remap or {})
         command = [sys.executable, "-m", f"netvlad_ros.nodes.{program}", "--ros-args"]
         for name, value in given.items():
@@ -234,13 +234,13 @@ class NodeProcess:
         return self.exit_code()
 
     def kill(self) -> None:
-        if self._popen.poll() is None:
-            self._popen.terminate()
-            try:
-                self._popen.wait(5.0)
-            except subprocess.TimeoutExpired:
-                self._popen.kill()
-                self._popen.wait()
+        """Ends it whatever it does: asks first, insists after a while."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(10.0)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
 
 
 def _yaml(value: Any) -> str:

@@ -117,7 +117,7 @@ class DescriptorNode(Node):
 
 
 def _load(config: Config) -> Any:
-    """The extractor, ready; imported here, because TensorFlow takes seconds and must come before Faiss."""
+    """The extractor, ready; imported here, so that wrong parameters need not wait for TensorFlow."""
     with quiet_start_up():
         from netvlad_ros.extractor import NetVLADExtractor
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Running nodes for tests, and a small model for them; without ROS these tests are left out."""
 
+import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,21 +32,34 @@ def ros() -> Iterator[Any]:
     ros.close()
 
 
+@pytest.fixture(scope="session")
+def ended() -> Iterator[list[Any]]:
+    """Nodes that were asked to end: the next test need not wait for it."""
+    nodes: list[Any] = []
+    yield nodes
+    for node in nodes:
+        node.kill()
+
+
 @pytest.fixture
-def start(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+def start(
+    ros: Any, ended: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
     """Starts `start("descriptor_node", {"camera.robot": "a"}, ...)`, ended after the test."""
-    yield from _starting(ros, tmp_path_factory)
+    yield from _starting(ros, ended, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def start_shared(
-    ros: Any, tmp_path_factory: pytest.TempPathFactory
+    ros: Any, ended: list[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Any]]:
     """The same for what all tests of a file share."""
-    yield from _starting(ros, tmp_path_factory)
+    yield from _starting(ros, ended, tmp_path_factory)
 
 
-def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+def _starting(
+    ros: Any, ended: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
     from live_nodes import NodeProcess
 
     folder = tmp_path_factory.mktemp("nodes")
@@ -57,7 +71,8 @@ def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
     yield start
     for one in running:
-        one.kill()
+        one.send(signal.SIGTERM)
+    ended += running
 
 
 @pytest.fixture(scope="session")

@@ -35,10 +35,21 @@ def extractor(model: Path) -> NetVLADExtractor:
 
 
 @pytest.fixture(scope="module")
-def node(start_shared: Start, model: Path) -> NodeProcess:
-    node = start_shared("descriptor_node", {"extractor.model": str(model), "camera.robot": "spot"})
-    node.until_ready()
-    return node
+def nodes(start_shared: Start, model: Path) -> list[NodeProcess]:
+    """One for raw and one for compressed images; both start at the same time."""
+    parameters = {"extractor.model": str(model), "camera.robot": "spot"}
+    nodes = [
+        start_shared("descriptor_node", parameters | {"camera.compressed": compressed})
+        for compressed in (False, True)
+    ]
+    for node in nodes:
+        node.until_ready()
+    return nodes
+
+
+@pytest.fixture(scope="module")
+def node(nodes: list[NodeProcess]) -> NodeProcess:
+    return nodes[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +63,8 @@ def camera(node: NodeProcess) -> Camera:
 
 
 @pytest.fixture(scope="module")
-def compressed_node(start_shared: Start, model: Path) -> NodeProcess:
-    node = start_shared(
-        "descriptor_node", {"extractor.model": str(model), "camera.compressed": True}
-    )
-    node.until_ready()
-    return node
+def compressed_node(nodes: list[NodeProcess]) -> NodeProcess:
+    return nodes[1]
 
 
 @pytest.fixture(scope="module")

@@ -24,24 +24,28 @@ SOON = {"diagnostics.silence_s": 0.5}
 
 
 @pytest.fixture(scope="module")
-def node(start_shared: Start, model: Path) -> NodeProcess:
-    node = start_shared("descriptor_node", SOON | {"extractor.model": str(model)})
-    node.until_ready()
-    return node
+def nodes(start_shared: Start, model: Path) -> list[NodeProcess]:
+    """One with the usual QoS, and one that asks for more than many a camera offers."""
+    qos = "qos_overrides./reliable/image.subscription"
+    strict = {f"{qos}.reliability": "reliable", f"{qos}.durability": "transient_local"}
+    parameters = SOON | {"extractor.model": str(model)}
+    nodes = [
+        start_shared("descriptor_node", parameters),
+        start_shared("descriptor_node", parameters | strict, namespace="/reliable"),
+    ]
+    for node in nodes:
+        node.until_ready()
+    return nodes
 
 
 @pytest.fixture(scope="module")
-def reliable_node(start_shared: Start, model: Path) -> NodeProcess:
-    """Asks for more than many a camera offers."""
-    qos = "qos_overrides./reliable/image.subscription"
-    parameters = {f"{qos}.reliability": "reliable", f"{qos}.durability": "transient_local"}
-    node = start_shared(
-        "descriptor_node",
-        SOON | parameters | {"extractor.model": str(model)},
-        namespace="/reliable",
-    )
-    node.until_ready()
-    return node
+def node(nodes: list[NodeProcess]) -> NodeProcess:
+    return nodes[0]
+
+
+@pytest.fixture(scope="module")
+def reliable_node(nodes: list[NodeProcess]) -> NodeProcess:
+    return nodes[1]
 
 
 def warns(node: NodeProcess, *words: str) -> None:
