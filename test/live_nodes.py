@@ -99,10 +99,19 @@ class Ros:
     def call(self, kind: Any, service: str, request: Any) -> Any:
         client: Any = self.node.create_client(kind, service)
         self.until(client.service_is_ready)
-        future = client.call_async(request)
-        self.until(future.done)
+        answer = self.answer(lambda: client.call_async(request))
         self.node.destroy_client(client)
-        return future.result()
+        return answer
+
+    def answer(self, ask: Callable[[], Any]) -> Any:
+        """What a service says. It is asked again: one that has not yet found us can't answer."""
+        futures: list[Any] = []
+        done = self.until(
+            lambda: next((future for future in futures if future.done()), None),
+            lambda: futures.append(ask()),
+            every_s=5.0,
+        )
+        return done.result()
 
     def _keep_status(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -213,9 +222,7 @@ class NodeProcess:
     def _of_parameters(self, node: str, ask: Callable[[AsyncParameterClient], Any]) -> Any:
         client = AsyncParameterClient(self.ros.node, self.topic(node or self.program))
         self.until(client.services_are_ready)
-        future = ask(client)
-        self.until(future.done)
-        return future.result()
+        return self.ros.answer(lambda: ask(client))
 
     def send(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)

@@ -27,10 +27,10 @@ def keyframe(number: int, stamp_s: int) -> Keyframe:
     return Keyframe(robot="spot", id=number, session=1, stamp=stamp(stamp_s * SECOND))
 
 
-def answer_of_the_database(similarities: dict[int, float]) -> KeyframeMatches:
-    """Keyframe 100 at 100 s, and keyframes that were seen at as many seconds as their id says."""
-    message = KeyframeMatches(query=keyframe(100, 100), fingerprint="model_a")
-    message.header.stamp = stamp(100 * SECOND)
+def answer_of_the_database(similarities: dict[int, float], query: int) -> KeyframeMatches:
+    """Keyframes were seen at as many seconds as their id says."""
+    message = KeyframeMatches(query=keyframe(query, query), fingerprint="model_a")
+    message.header.stamp = stamp(query * SECOND)
     message.header.frame_id = "front_camera"
     message.matches = [
         KeyframeMatch(keyframe=keyframe(number, number), similarity=similarity)
@@ -55,11 +55,11 @@ class Asking:
     def _is_heard(self) -> bool:
         return self.node.count("subscribers") > 0 and self.node.count("subscribers to rejected") > 0
 
-    def ask(self, similarities: dict[int, float]) -> tuple[Any, Any]:
+    def ask(self, similarities: dict[int, float], query: int = 100) -> tuple[Any, Any]:
         """The candidates and the rejected matches."""
         self.candidates.clear()
         self._rejected.clear()
-        self._publisher.publish(answer_of_the_database(similarities))
+        self._publisher.publish(answer_of_the_database(similarities, query))
         self.node.until(lambda: self.candidates and self._rejected)
         return self.candidates[0], self._rejected[0]
 
@@ -126,7 +126,7 @@ def test_consistency_is_asked_of_consecutive_queries(start: Start) -> None:
     answer, rejected = database.ask({3: 0.95})
     assert answer.candidates == []
     assert (rejected.rejected[0].stage, rejected.rejected[0].value) == ("consistency", 1.0)
-    answer, _ = database.ask({4: 0.95})
+    answer, _ = database.ask({4: 0.95}, query=101)
     assert [each.consistent_queries for each in answer.candidates] == [2]
 
 
