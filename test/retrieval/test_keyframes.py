@@ -40,7 +40,7 @@ def test_a_similarity_that_rounding_lifts_above_one_is_no_negative_change(seed: 
 
 
 def test_the_least_interval_counts_from_the_last_keyframe():
-    config = KeyframeConfig(min_interval_s=0.5)
+    config = KeyframeConfig(min_interval_s=0.5, min_descriptor_change=0.0)
     stamps_s = [0.0, 0.3, 0.499999999, 0.5, 0.7, 1.0, 1.6]
     wanted = [True, False, False, True, False, True, True]
     assert selected(config, *((EAST, stamp_s) for stamp_s in stamps_s)) == wanted
@@ -73,7 +73,7 @@ def test_a_descriptor_array_may_be_used_again_by_its_owner():
 
 
 def test_after_a_reset_the_next_image_is_a_keyframe():
-    selector = KeyframeSelector(KeyframeConfig(min_interval_s=10.0))
+    selector = KeyframeSelector(KeyframeConfig(min_interval_s=10.0, min_descriptor_change=0.0))
     assert selector.select(EAST, 0)
     assert not selector.select(EAST, SECOND)
     selector.reset()

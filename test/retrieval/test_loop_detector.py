@@ -14,7 +14,7 @@ from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
 
 SECOND = 1_000_000_000
 CONFIG = Config(
-    keyframes=KeyframeConfig(min_interval_s=1.0),
+    keyframes=KeyframeConfig(min_interval_s=1.0, min_descriptor_change=0.0),
     candidates=CandidateConfig(min_similarity=0.9, exclude_recent_s=20.0),
 )
 
