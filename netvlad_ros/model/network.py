@@ -46,9 +46,7 @@ class NetVLADNetwork(keras.Model):
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with architecture, weights or preprocessing."""
-        digest = hashlib.sha256(
-            json.dumps(dataclasses.asdict(self.network), sort_keys=True).encode()
-        )
+        digest = hashlib.sha256(json.dumps(_chosen(self.network), sort_keys=True).encode())
         for weight in sorted(self.weights, key=lambda weight: weight.path):
             digest.update(f"{weight.path}{tuple(weight.shape)}".encode())
             digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), np.float32).data)
@@ -69,6 +67,16 @@ class NetVLADNetwork(keras.Model):
 def build_network(config: NetworkConfig) -> NetVLADNetwork:
     """A network with freshly initialised weights. Raises ModelError for an impossible architecture."""
     return NetVLADNetwork(config)
+
+
+def _chosen(config: NetworkConfig) -> dict[str, Any]:
+    """The values that differ from their defaults, so that a field added later changes no fingerprint.
+
+    With another fingerprint every stored map would be refused; so no default may change either.
+    """
+    values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    defaults = {item.name: item.default for item in dataclasses.fields(config)}
+    return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 def _descriptor(image: Any, config: NetworkConfig) -> Any:

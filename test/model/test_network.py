@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The whole network, step by step in the order of the paper."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from netvlad_ros.config import NetworkConfig
+from netvlad_ros.config import NetworkConfig, param
 from netvlad_ros.errors import ModelError
 from netvlad_ros.model import NetVLADNetwork, build_network
 
@@ -222,6 +223,26 @@ class TestFingerprint:
         other = build_network(NetworkConfig(**SMALL | values))
         other.set_weights(model.get_weights())
         assert other.fingerprint() != model.fingerprint()
+
+    def test_a_field_that_a_later_release_adds_does_not_change_it(self):
+        new = [("new", int, param(0, "Something new."))]
+        later = dataclasses.make_dataclass("Later", new, bases=(NetworkConfig,), frozen=True)
+        model, same, other = (
+            network(),
+            build_network(later(**SMALL)),
+            build_network(later(**SMALL, new=1)),
+        )
+        same.set_weights(model.get_weights())
+        other.set_weights(model.get_weights())
+        assert same.fingerprint() == model.fingerprint()
+        assert other.fingerprint() != model.fingerprint()
+
+    def test_it_is_the_same_in_every_release(self):
+        """If this fails, every map that a user has stored would be refused: change the code, not the test."""
+        model = network(assignment_bias=True, whitening_dims=5, input_offset=(128.0,))
+        for weight in model.weights:
+            weight.assign(np.full(weight.shape, 0.5, np.float32))
+        assert model.fingerprint() == "9d1dc46785803de6"
 
     def test_how_a_number_was_written_does_not_change_it(self):
         written: Any = [128]
