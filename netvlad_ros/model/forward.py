@@ -14,14 +14,14 @@ Forward = Callable[[np.ndarray], np.ndarray]
 
 
 def prepare_runtime(device: str, threads: int) -> None:
-    """Settings that the runtime takes before its first operation only: memory growth and threads.
+    """Settings that the runtime takes before its first operation only: GPUs, memory growth and threads.
 
     device: auto, cpu or gpu. Raises ModelError if a GPU is asked for and there is none, or if threads
     are asked for too late.
     """
     match keras.backend.backend():
         case "tensorflow":
-            _prepare_tensorflow(threads)
+            _prepare_tensorflow(device, threads)
         case "torch" if threads:
             import torch
 
@@ -46,10 +46,12 @@ def compile_forward(model: keras.Model, device: str) -> Forward:
     return forward
 
 
-def _prepare_tensorflow(threads: int) -> None:
+def _prepare_tensorflow(device: str, threads: int) -> None:
     import tensorflow as tf
 
-    with contextlib.suppress(RuntimeError):  # it has run before and taken the memory it wants
+    with contextlib.suppress(RuntimeError):  # it has run before and taken what it wants
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
     try:

@@ -55,6 +55,26 @@ def test_threads_that_are_asked_for_too_late_are_refused():
         prepare_runtime("auto", threads=17)
 
 
+@pytest.mark.parametrize(("device", "hidden"), [("cpu", [([], "GPU")]), ("auto", [])])
+def test_on_the_cpu_tensorflow_does_not_see_a_gpu(
+    device: str, hidden: list, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *words: asked.append(words))
+    prepare_runtime(device, threads=0)
+    assert asked == hidden
+
+
+def test_a_cpu_that_is_asked_for_after_tensorflow_has_run_is_taken_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def too_late(*_: Any) -> None:
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    prepare_runtime("cpu", threads=0)
+
+
 def test_a_gpu_that_is_in_use_already_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch):
     def too_late(*_: Any) -> None:
         raise RuntimeError("Physical devices cannot be modified after being initialized")
