@@ -28,12 +28,12 @@ def network_input(
 
 
 def resize(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    """image at (width, height), by area averages when it shrinks, which does not alias, else bilinear."""
+    """image at (width, height), by area averages unless a side grows, which does not alias, else bilinear."""
     height, width = image.shape[:2]
     if (width, height) == size_px:
         return image
-    shrinks = size_px[0] < width and size_px[1] < height
-    return cv2.resize(image, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    grows = size_px[0] > width or size_px[1] > height
+    return cv2.resize(image, size_px, interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
 
 
 def _refuse_unusable_shape(image: np.ndarray, min_side_px: int) -> None:

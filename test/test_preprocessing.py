@@ -56,6 +56,14 @@ def test_shrinking_takes_the_mean_of_an_area():
     np.testing.assert_allclose(resize(image, (50, 40)), means, atol=0.501)
 
 
+@pytest.mark.parametrize(("width", "height"), [(50, 160), (200, 40)])
+def test_shrinking_one_side_only_takes_the_mean_too(width: int, height: int):
+    image = picture(160, 200)
+    rows, columns = 160 // height, 200 // width
+    means = image.reshape(height, rows, width, columns).mean(axis=(1, 3))
+    np.testing.assert_allclose(resize(image, (width, height)), means, atol=0.501)
+
+
 def test_enlarging_interpolates_between_neighbours():
     image = np.array([[0, 100]] * 2, np.uint8)
     np.testing.assert_array_equal(resize(image, (4, 2)), [[0, 25, 75, 100]] * 2)
