@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from netvlad_ros.data.image_messages import ENCODINGS, CompressedImage, check, to_image
-from netvlad_ros.errors import ConfigError, ImageError
+from netvlad_ros.errors import ConfigError
 
 Converter = Callable[[Any], np.ndarray]
 
@@ -36,17 +36,15 @@ def image_converter(name: str) -> Converter:
     """The function from a sensor_msgs image to RGB (H, W, 3) or grey (H, W), uint8.
 
     name: `opencv`; `cv_bridge`; or `auto`, which is cv_bridge if it works and OpenCV if not. Both give
-    the same pixels and the same errors. Raises ImageError if cv_bridge is asked for and does not work.
+    the same pixels and the same errors. Raises ConfigError if cv_bridge is asked for and does not work.
     """
-    if name not in ("auto", "cv_bridge", "opencv"):
-        raise ConfigError(f"camera.converter: expected auto, cv_bridge or opencv; got {name!r}.")
     if name == "opencv":
         return to_image
     trouble = _trouble_with_cv_bridge()
     if not trouble:
         return _cv_bridge_converter()
     if name == "cv_bridge":
-        raise ImageError(
+        raise ConfigError(
             f"cv_bridge {trouble}; set camera.converter to opencv, which gives the same pixels."
         )
     return to_image
