@@ -36,19 +36,6 @@ class InputPreset:
     meaning: str
 
 
-INPUT_PRESETS = {
-    "cartwheel-centred": InputPreset(
-        "bgr", (128.0,), (2 / 255,), "BGR or grey, -1 to 1; cartwheel's usual"
-    ),
-    "cartwheel-half-centred": InputPreset(
-        "bgr", (128.0,), (1 / 255,), "BGR or grey, -0.5 to 0.5; some grey models"
-    ),
-    "cartwheel-raw": InputPreset(
-        "bgr", (0.0,), (1.0,), "BGR or grey, 0 to 255; models before centring"
-    ),
-}
-
-
 @dataclass(frozen=True)
 class CanonicalWeights:
     """What an importer makes of a foreign file.
@@ -63,11 +50,15 @@ class CanonicalWeights:
 
 @dataclass(frozen=True)
 class Importer:
-    """One origin of weights: how its files are known and how they are read."""
+    """One origin of weights: how its files are known and how they are read.
+
+    presets: by name, how their input may be scaled; none where the files say it themselves.
+    """
 
     origin: str
     recognises: Callable[[Path], bool]
     read: Callable[[Path, InputPreset | None], CanonicalWeights]
+    presets: dict[str, InputPreset] = field(default_factory=dict)
 
 
 def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:

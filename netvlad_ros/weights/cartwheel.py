@@ -14,8 +14,19 @@ import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.canonical import INPUT_PRESETS, CanonicalWeights, Importer, InputPreset
+from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
 
+PRESETS = {
+    "cartwheel-centred": InputPreset(
+        "bgr", (128.0,), (2 / 255,), "BGR or grey, -1 to 1; cartwheel's usual"
+    ),
+    "cartwheel-half-centred": InputPreset(
+        "bgr", (128.0,), (1 / 255,), "BGR or grey, -0.5 to 0.5; some grey models"
+    ),
+    "cartwheel-raw": InputPreset(
+        "bgr", (0.0,), (1.0,), "BGR or grey, 0 to 255; models before centring"
+    ),
+}
 # Weight of an ordinary layer: their name -> our name.
 TENSORS = {
     "kernel": "kernel",
@@ -84,7 +95,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, preset: InputPreset | None) -> CanonicalWeights:
     """Raises WeightsError if the preset is missing or the file does not hold what such files hold."""
     if preset is None:
-        choices = "; ".join(f"{name} ({item.meaning})" for name, item in INPUT_PRESETS.items())
+        choices = "; ".join(f"{name} ({item.meaning})" for name, item in PRESETS.items())
         raise WeightsError(
             f"{path}: a cartwheel model does not say how its input is scaled; name it with --input: "
             f"{choices}."
@@ -232,4 +243,4 @@ def _canonical(
             ) from None
 
 
-IMPORTER = Importer("mpkuse/cartwheel_train", recognises, read)
+IMPORTER = Importer("mpkuse/cartwheel_train", recognises, read, PRESETS)

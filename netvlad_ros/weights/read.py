@@ -6,7 +6,7 @@ from pathlib import Path
 from netvlad_ros.errors import ConfigError, ModelError, WeightsError
 from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.weights import cartwheel
-from netvlad_ros.weights.canonical import INPUT_PRESETS, InputPreset, to_network
+from netvlad_ros.weights.canonical import Importer, InputPreset, to_network
 
 IMPORTERS = (cartwheel.IMPORTER,)
 
@@ -14,16 +14,16 @@ IMPORTERS = (cartwheel.IMPORTER,)
 def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLADNetwork:
     """The network that the file holds.
 
-    input_preset: a name in INPUT_PRESETS, for files that do not say how their input is scaled.
-    Raises WeightsError for a file that no importer knows or that is incomplete.
+    input_preset: one of the importer's presets, for files that do not say how their input is scaled.
+    Raises WeightsError for a file that no importer knows or that is incomplete, or another preset.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file.")
-    preset = _preset(input_preset)
     try:
         for importer in IMPORTERS:
             if importer.recognises(path):
+                preset = _preset(importer, input_preset)
                 return to_network(importer.read(path, preset), path)
     except (ConfigError, ModelError) as error:  # an architecture that can't be built
         raise WeightsError(f"{path}: {error}") from None
@@ -33,7 +33,15 @@ def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLAD
     )
 
 
-def _preset(name: str | None) -> InputPreset | None:
-    if name is not None and name not in INPUT_PRESETS:
-        raise WeightsError(f"--input {name}: expected one of {', '.join(INPUT_PRESETS)}.")
-    return INPUT_PRESETS[name] if name is not None else None
+def _preset(importer: Importer, name: str | None) -> InputPreset | None:
+    if name is None:
+        return None
+    if not importer.presets:
+        raise WeightsError(
+            f"--input {name}: expected none, as weights of {importer.origin} say how their input is scaled; "
+            "leave it out."
+        )
+    if name not in importer.presets:
+        choices = ", ".join(importer.presets)
+        raise WeightsError(f"--input {name}: expected one of {choices} for {importer.origin}.")
+    return importer.presets[name]

@@ -6,6 +6,7 @@ import json
 import pickle
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.extractor import NetVLADExtractor
 from netvlad_ros.model import save_model
+from netvlad_ros.weights import cartwheel, read
 from netvlad_ros.weights.read import import_weights
 
 DEPTH = 16  # of the local features of the made-up model
@@ -184,8 +186,19 @@ def test_a_missing_preset_lists_the_choices(tmp_path: Path):
 
 def test_an_unknown_preset_lists_the_choices(tmp_path: Path):
     write(tmp_path / "model.h5")
-    with pytest.raises(WeightsError, match=r"^--input imagenet: expected one of cartwheel-"):
+    with pytest.raises(
+        WeightsError, match=r"^--input imagenet: expected one of cartwheel-.*train\.$"
+    ):
         import_weights(tmp_path / "model.h5", "imagenet")
+
+
+def test_a_preset_for_weights_that_need_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "model.h5")
+    monkeypatch.setattr(read, "IMPORTERS", (replace(cartwheel.IMPORTER, presets={}),))
+    with pytest.raises(WeightsError, match=r"^--input cartwheel-raw: expected none.*leave it out"):
+        import_weights(tmp_path / "model.h5", "cartwheel-raw")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
