@@ -32,3 +32,7 @@ class DatabaseError(NetVLADError):
 
 class BagError(NetVLADError):
     """A bag can't be read or holds nothing to work on."""
+
+
+class GroundTruthError(NetVLADError):
+    """A file of ground truth can't be read or does not hold what it should."""

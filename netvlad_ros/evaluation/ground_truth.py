@@ -13,15 +13,11 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from netvlad_ros.errors import NetVLADError
+from netvlad_ros.errors import GroundTruthError
 
 GroundTruth = dict[int, frozenset[int]]
 
 HEADER = ["query_image", "matching_images"]
-
-
-class GroundTruthError(NetVLADError):
-    """A file of ground truth can't be read or does not hold what it should."""
 
 
 def read_ground_truth(path: str | Path) -> GroundTruth:

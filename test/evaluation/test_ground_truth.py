@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from netvlad_ros.evaluation.ground_truth import GroundTruthError, read_ground_truth
+from netvlad_ros.errors import GroundTruthError
+from netvlad_ros.evaluation.ground_truth import read_ground_truth
 
 HEADER = "query_image,matching_images\n"
 
