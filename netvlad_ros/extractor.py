@@ -62,7 +62,7 @@ class NetVLADExtractor:
             return np.empty((0, self.dims), np.float32)
         if len({one.shape for one in inputs}) > 1:
             return np.concatenate([self._run(one[None]) for one in inputs])
-        return self._run(np.stack(inputs)) if len(inputs) != 1 else self._run(inputs[0][None])
+        return self._run(np.stack(inputs))
 
     def warm_up(self) -> None:
         """Compiles the network, so that the first image is not slower than the others."""
