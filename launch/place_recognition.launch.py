@@ -13,7 +13,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from netvlad_ros.nodes.runtime import chosen_transport, large_message_transport
+from netvlad_ros.nodes.transport import chosen_transport, large_message_transport
 
 SHARE = get_package_share_directory("netvlad_ros")
 THREE_NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")

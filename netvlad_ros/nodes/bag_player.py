@@ -10,7 +10,6 @@ from importlib import import_module
 from math import inf
 from typing import Any
 
-import rclpy
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
@@ -25,7 +24,8 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.data import ros1
 from netvlad_ros.data.bags import Bag, RawMessage, Topic
 from netvlad_ros.errors import BagError, NetVLADError
-from netvlad_ros.nodes.runtime import end, use_large_message_transport
+from netvlad_ros.nodes.runtime import end, initialise
+from netvlad_ros.nodes.transport import use_large_message_transport
 
 QOS = QoSProfile(depth=10)  # reliable: best-effort subscribers are served too
 # Static transforms are one message for each of their publishers, and a late subscriber wants all.
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     nodes: list[Node] = []
     try:
         with Bag(options.bag) as bag:
-            rclpy.init(args=ros_words, signal_handler_options=SignalHandlerOptions.NO)
+            initialise(ros_words, signal_handler_options=SignalHandlerOptions.NO)
             nodes.append(BagPlayer(bag, options))
             nodes[0].play()
     except NetVLADError as error:

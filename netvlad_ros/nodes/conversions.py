@@ -47,12 +47,15 @@ def descriptor_array(message: GlobalDescriptor) -> np.ndarray:
     return np.frombuffer(message.descriptor, np.float32)
 
 
-def matches_message(query: Query, header: Header, robot: str, fingerprint: str) -> KeyframeMatches:
+def matches_message(
+    query: Query, header: Header, robot: str, fingerprint: str, exclude_recent_s: float
+) -> KeyframeMatches:
     """What the database found for a query."""
     return KeyframeMatches(
         header=header,
         query=_keyframe_message(query.keyframe, robot),
         fingerprint=fingerprint,
+        exclude_recent_s=exclude_recent_s,
         matches=[_match_message(match, robot) for match in query.matches],
     )
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The node that keeps keyframes and looks new ones up."""
 
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.runtime import run
 from netvlad_ros.nodes.subscriptions import subscribe
-from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.retrieval.database import KeyframeDatabase, Query
 from netvlad_ros.retrieval.index import KeyframeIndex
 
 # So many descriptors wait while a database is saved.
@@ -37,6 +39,7 @@ class KeyframeDatabaseNode(Node):
         self._database = KeyframeDatabase(config)
         counts = ("received", "lost", "added", "refused")
         self._health = Health(self, config.diagnostics, counts, self._gauges)
+        self._file = _file(config)
         self._load_at_start()
         self._publisher = self.create_publisher(KeyframeMatches, "keyframe_matches", QOS)
         self._health.watch(
@@ -56,10 +59,20 @@ class KeyframeDatabaseNode(Node):
             self.create_timer(config.database.autosave_s, self._save_quietly, clock=steady)
 
     def close(self) -> None:
-        """Saves what is not saved yet."""
-        self._save_quietly()
+        """Saves what is not saved yet; to a file beside the configured one if that one refuses it."""
+        if self._file is None or not self._database.has_unsaved_changes:
+            return
+        for file in (self._file, _beside(self._file)):
+            self._file = file
+            try:
+                self.get_logger().info(self._save())
+                return
+            except NetVLADError as error:
+                self.get_logger().error(str(error))
 
     def _configure(self, config: Config) -> None:
+        if config.database.path != self._database.config.database.path:
+            self._file = _file(config)
         self._database.configure(config)
         self._health.config = config.diagnostics
 
@@ -76,6 +89,7 @@ class KeyframeDatabaseNode(Node):
 
     def _observe(self, message: GlobalDescriptor) -> None:
         self._health.arrived()
+        late_images, session = self._database.late_images, self._database.session
         try:
             self._refuse_other_robot(message.robot)
             with self._health.timed("search and add"):
@@ -87,11 +101,22 @@ class KeyframeDatabaseNode(Node):
             self._health.problem("descriptor", f"descriptor refused: {error}")
             return
         self._robot = message.robot
-        if query is not None:
-            self._publisher.publish(
-                matches_message(query, message.header, message.robot, message.fingerprint)
+        if self._database.late_images > late_images:
+            self._health.problem(
+                "late",
+                "images have repeated or earlier stamps; does their driver set header.stamp?",
             )
+        if self._database.session > session:
+            self._health.problem("session", "stamps jumped: a new session begins; was a clock set?")
+        if query is not None:
+            self._publisher.publish(self._matches_message(query, message))
             self._health.count("added")
+
+    def _matches_message(self, query: Query, message: GlobalDescriptor) -> KeyframeMatches:
+        exclude_recent_s = self._database.config.candidates.exclude_recent_s
+        return matches_message(
+            query, message.header, message.robot, message.fingerprint, exclude_recent_s
+        )
 
     def _refuse_other_robot(self, robot: str) -> None:
         if self._robot not in (None, robot):
@@ -101,12 +126,11 @@ class KeyframeDatabaseNode(Node):
             )
 
     def _path(self) -> Path:
-        path = self._settings.config.database.path
-        if not path:
+        if self._file is None:
             raise DatabaseError(
                 "database.path is empty; set it to the file to save to or load from."
             )
-        return Path(path).expanduser()
+        return self._file
 
     def _save(self) -> str:
         if self._database.index is None:
@@ -117,9 +141,15 @@ class KeyframeDatabaseNode(Node):
         return f"{len(self._database)} keyframes saved to {self._path()}"
 
     def _load(self) -> str:
-        self._database = KeyframeDatabase(self._settings.config, KeyframeIndex.load(self._path()))
+        if len(self._database) and self._database.has_unsaved_changes:
+            raise DatabaseError(
+                f"{len(self._database)} keyframes are not all saved; call ~/save or ~/reset first."
+            )
+        index = KeyframeIndex.load(self._path())
+        self._database = KeyframeDatabase(self._settings.config, index)
         self._robot = None
-        self._health.solved("file")
+        self._health.solved("map")
+        self._save_quietly()  # that this session has begun, so that it is not begun again after a crash
         return f"{len(self._database)} keyframes loaded from {self._path()}"
 
     def _reset(self) -> str:
@@ -128,16 +158,19 @@ class KeyframeDatabaseNode(Node):
         return "the database is empty; the file is as it was until the next save or autosave"
 
     def _load_at_start(self) -> None:
-        """A file that can't be read is reported and left alone; the node works without it."""
+        """A file that can't be read is reported and left alone; the drive goes to another one."""
+        if self._file is None or not os.path.exists(self._file):  # noqa: PTH110 - never raises
+            return
         try:
-            if self._settings.config.database.path and self._path().exists():
-                self.get_logger().info(self._load())
+            self.get_logger().info(self._load())
         except NetVLADError as error:
-            self._health.problem("file", f"started without the map: {error}", lasting=True)
+            self._file = _beside(self._file)
+            sentence = f"started without the map: {error} New keyframes go to {self._file}."
+            self._health.problem("map", sentence, lasting=True)
 
     def _save_quietly(self) -> None:
         """Without being asked: nothing to do where there is no file, and errors must not end the node."""
-        if not self._settings.config.database.path or not self._database.has_unsaved_changes:
+        if self._file is None or not self._database.has_unsaved_changes:
             return
         try:
             self.get_logger().debug(self._save())
@@ -159,6 +192,16 @@ class KeyframeDatabaseNode(Node):
             return response
 
         return callback
+
+
+def _file(config: Config) -> Path | None:
+    path = os.path.expanduser(config.database.path)  # noqa: PTH111 - never raises
+    return Path(path) if path else None
+
+
+def _beside(file: Path) -> Path:
+    """A new file for what the configured one can't take."""
+    return file.with_name(f"{file.stem}.{time.strftime('%Y%m%dT%H%M%S')}{file.suffix}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

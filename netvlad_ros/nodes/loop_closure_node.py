@@ -49,11 +49,22 @@ class LoopClosureNode(Node):
 
     def _select(self, message: KeyframeMatches) -> None:
         self._health.arrived()
+        self._compare_limits(message.exclude_recent_s)
         with self._health.timed("select"):
             selection = self._selector.select(query_from(message))
         self._candidates.publish(candidates_message(selection, message))
         self._rejected.publish(rejected_message(selection, message))
         self._report(message, selection)
+
+    def _compare_limits(self, database_exclude_recent_s: float) -> None:
+        """The database leaves out recent keyframes, so another limit here would not do what it says."""
+        own_s = self._selector.config.exclude_recent_s
+        if own_s != database_exclude_recent_s:
+            self._health.problem(
+                "exclude_recent_s",
+                f"candidates.exclude_recent_s is {own_s:g} here and {database_exclude_recent_s:g} in the "
+                "database node; start both with the same value.",
+            )
 
     def _report(self, message: KeyframeMatches, selection: Selection) -> None:
         self._health.count("candidates", len(selection.candidates))

@@ -65,6 +65,8 @@ def _declared(node: Node, section: str) -> Any:
     values = {}
     for name, default, info in parameters(SECTIONS[section]):
         full_name = f"{section}.{name}"
+        if isinstance(default, float):
+            _accept_whole_number(node, full_name)
         try:
             values[name] = node.declare_parameter(
                 full_name, default, _descriptor(default, info)
@@ -81,6 +83,13 @@ def _declared(node: Node, section: str) -> Any:
                 f"{full_name}: expected {range_text(info)}, got {given!r}. {info.help}"
             ) from None
     return make_section(section, values)
+
+
+def _accept_whole_number(node: Node, full_name: str) -> None:
+    """YAML's 30 is an integer, which rclpy refuses where 30.0 is expected."""
+    given = node._parameter_overrides.get(full_name)
+    if given is not None and given.type_ == Parameter.Type.INTEGER:
+        node._parameter_overrides[full_name] = Parameter(full_name, value=float(given.value))
 
 
 def _descriptor(default: Any, info: Param) -> ParameterDescriptor:

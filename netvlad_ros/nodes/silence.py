@@ -14,7 +14,7 @@ from rclpy.qos import (
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from netvlad_ros.nodes.runtime import large_message_transport
+from netvlad_ros.nodes.transport import large_message_transport
 
 # What camera.compressed has to be for a topic of this type.
 _COMPRESSED = {"sensor_msgs/msg/Image": "false", "sensor_msgs/msg/CompressedImage": "true"}

@@ -87,7 +87,7 @@ def reading(path: str | Path) -> Iterator[tuple[Header, Iterator[tuple[Keyframe,
     Raises DatabaseError, also while the keyframes are read.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # unlike Path.is_file, it never raises
+    if not os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file, it never raises
         raise DatabaseError(f"{path}: there is no such database file; a save makes one.")
     with _connection(path, "read") as connection:
         connection.execute("BEGIN")
@@ -194,22 +194,22 @@ def _connection(path: Path, purpose: str) -> Iterator[sqlite3.Connection]:
         ) from None
 
 
+# What is in SQLite's message, and what to tell the user then.
+_ADVICE = {
+    "full": "the disk is full; make room and save again, nothing that was saved before is lost.",
+    "disk I/O": "the disk refused, for a quota or a fault; nothing that was saved before is lost.",
+    "locked": "another process is writing it; give each database node a file of its own.",
+    "readonly": "the file may not be written; change its permissions or choose another name.",
+    "not a database": "the file is something else; choose another name.",
+    "malformed": "the file is damaged; restore a copy of it.",
+    "decode": "the file is damaged; restore a copy of it.",
+}
+
+
 def _advice(path: Path, error: Exception) -> str:
     text = str(error)
-    if "full" in text:
-        return "the disk is full; make room and save again, nothing that was saved before is lost."
-    if "disk I/O" in text:
-        return "the disk refused, for a quota or a fault; nothing that was saved before is lost."
-    if "locked" in text:
-        return "another process is writing it; give each database node a file of its own."
-    if "readonly" in text:
-        return "the file may not be written; change its permissions or choose another name."
-    if "not a database" in text:
-        return "the file is something else; choose another name."
-    if "malformed" in text or "decode" in text:
-        return "the file is damaged; restore a copy of it."
-    if os.path.isdir(path):
+    if os.path.isdir(path):  # noqa: PTH112 - never raises
         return "it is a folder; choose the name of a file."
     if "unable to open" in text:
         return f"the folder {path.parent} does not exist or may not be written."
-    return f"{text}."
+    return next((advice for words, advice in _ADVICE.items() if words in text), f"{text}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from live_nodes import NodeProcess, Start
 
-from netvlad_ros.nodes.runtime import large_message_transport
+from netvlad_ros.nodes.transport import large_message_transport
 
 PROFILE, PROFILE_FILE = large_message_transport()
 WITHOUT_PROFILE: Mapping[str, str | None] = {PROFILE: None}
@@ -92,7 +92,7 @@ def test_a_camera_without_the_profile_loses_images_which_are_counted_and_explain
 
 def variable_in_our_processes(variables: Mapping[str, str | None]) -> str:
     program = (
-        "import os; from netvlad_ros.nodes import runtime; runtime.use_large_message_transport(); "
+        "import os; from netvlad_ros.nodes import transport; transport.use_large_message_transport(); "
         f"print(os.environ.get({PROFILE!r}, 'unset'))"
     )
     run = subprocess.run(
