@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The whole way on real ROS 2: a bag is played into the three nodes, and they find the loop in it."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -16,20 +15,21 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from netvlad_ros.config import Config
+from netvlad_ros.config import with_model
 from netvlad_ros.config_files import load_config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
+from netvlad_ros.evaluation.replay_log import ReplayLog, sentence
 from netvlad_ros.evaluation.report import make_folder, write_report
 from netvlad_ros.evaluation.results import Results
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, LoopClosureCandidates
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.nodes.conversions import descriptor_array, query_from, to_ns
 from netvlad_ros.nodes.runtime import use_large_message_transport
-from netvlad_ros.replay import ReplayedImage, ReplayLog, sentence
+from netvlad_ros.replay import ReplayedImage
 from netvlad_ros.retrieval.candidates import Candidate, Selection
 from netvlad_ros.retrieval.keyframes import Keyframe, Match
 from netvlad_ros.retrieval.loop_detector import Detection
@@ -256,7 +256,8 @@ def _report(bag: Bag, topic: str, listener: Listener) -> None:
         )
     fingerprint = next(iter(listener.answers.values())).fingerprint
     log, truth = _replay_log(bag, topic, listener), read_ground_truth(GROUND_TRUTH)
-    results = Results(log, _config(), fingerprint, topic, truth)
+    config = with_model(load_config(PARAMETERS), MODEL)
+    results = Results(log, config, fingerprint, topic, truth)
     for line in results.sentences:
         print(line)
     for path in write_report(OUTPUT, results):
@@ -271,12 +272,6 @@ def _replay_log(bag: Bag, topic: str, listener: Listener) -> ReplayLog:
         else:
             log.add(ReplayedImage(number, problem="the nodes did not answer to this image"))
     return log
-
-
-def _config() -> Config:
-    config = load_config(PARAMETERS)
-    extractor = dataclasses.replace(config.extractor, model=str(MODEL))
-    return dataclasses.replace(config, extractor=extractor)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 """The `netvlad` command: words from the terminal in, one job of the library, its outcome in words."""
 
 import argparse
-import dataclasses
 import importlib.util
 import os
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import netvlad_ros
-from netvlad_ros.config import Config
+from netvlad_ros.config import Config, with_model
 from netvlad_ros.config_files import load_config, to_yaml
 from netvlad_ros.errors import BagError, NetVLADError
 from netvlad_ros.quiet import quiet_start_up
@@ -61,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("import-weights", help="make a model file of another project's weights")
     )
     _add_replay(commands.add_parser("replay", help="find the loops in a bag, without ROS"))
-    commands.add_parser("play", help="publish the images of a bag to ROS nodes")
+    commands.add_parser("play", help="publish all topics of a bag to ROS nodes")
     return parser
 
 
@@ -150,9 +149,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         topic = bag.image_topic(arguments.topic)
         extractor = _extractor(config)
 
+        from netvlad_ros.evaluation.replay_log import ReplayLog
         from netvlad_ros.evaluation.report import make_folder, write_report
         from netvlad_ros.evaluation.results import Results
-        from netvlad_ros.replay import ReplayLog
 
         if arguments.output:
             make_folder(arguments.output)
@@ -169,11 +168,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _replay_config(arguments: argparse.Namespace) -> Config:
     config = load_config(arguments.config, arguments.set)
-    if arguments.model is None:
-        return config
-    return dataclasses.replace(
-        config, extractor=dataclasses.replace(config.extractor, model=arguments.model)
-    )
+    return config if arguments.model is None else with_model(config, arguments.model)
 
 
 def _extractor(config: Config) -> "NetVLADExtractor":
@@ -189,7 +184,8 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
     from tqdm import tqdm
 
-    from netvlad_ros.replay import replay, sentence
+    from netvlad_ros.evaluation.replay_log import sentence
+    from netvlad_ros.replay import replay
     from netvlad_ros.retrieval.loop_detector import LoopDetector
 
     log, total = results.log, bag.topics[results.topic].count

@@ -7,8 +7,9 @@ these dataclasses; a value is checked when its section is made, wherever it came
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from netvlad_ros.errors import ConfigError
@@ -235,6 +236,11 @@ SECTIONS: dict[str, type[Section]] = {
     item.name: item.default_factory  # type: ignore[misc]
     for item in dataclasses.fields(Config)
 }
+
+
+def with_model(config: Config, model: str | Path) -> Config:
+    """The configuration with another model file."""
+    return replace(config, extractor=replace(config.extractor, model=str(model)))
 
 
 def parameter_names() -> list[str]:

@@ -4,6 +4,7 @@
 import dataclasses
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from netvlad_ros.config import (
     parameter_names,
     parameters,
     range_text,
+    with_model,
 )
 from netvlad_ros.config_files import from_values, load_config, make_section, to_yaml
 from netvlad_ros.errors import ConfigError
@@ -284,3 +286,10 @@ def test_names_are_unique():
     names = parameter_names()
     assert len(names) == len(set(names))
     assert "candidates.min_similarity" in names
+
+
+def test_another_model_changes_nothing_else():
+    config = load_config(assignments=["extractor.threads=2", "candidates.min_similarity=0.5"])
+    changed = with_model(config, Path("a/model.keras"))
+    assert changed.extractor.model == "a/model.keras"
+    assert with_model(changed, "") == config

@@ -11,8 +11,8 @@ from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.evaluation import pictures
 from netvlad_ros.evaluation.precision_recall import PrecisionRecall
+from netvlad_ros.evaluation.replay_log import ReplayedKeyframe, ReplayLog
 from netvlad_ros.evaluation.results import Evaluation, Results
-from netvlad_ros.replay import ReplayedKeyframe, ReplayLog
 from netvlad_ros.retrieval.keyframes import Match
 
 CSV_COLUMNS = (
@@ -64,7 +64,7 @@ def _json(results: Results) -> str:
             "images": log.images,
             "skipped": len(log.skipped),
             "keyframes": len(log.keyframes),
-            "loop_closures": results.loop_closures,
+            "queries_with_candidates": results.queries_with_candidates,
             "candidates": results.candidates,
         },
         "fingerprint": results.fingerprint,
@@ -163,8 +163,8 @@ def _draw_matrix(path: Path, results: Results) -> None:
         log.descriptors, log.times_s, log.available(limits.exclude_recent_s)
     )
     title = (
-        f"{_plural(results.loop_closures, 'loop-closure candidate')} "
-        f"among {_plural(len(log.keyframes), 'keyframe')}\n"
+        f"{results.queries_with_candidates} of {_plural(len(log.keyframes), 'keyframe')} "
+        "have loop-closure candidates\n"
         f"similarity at least {limits.min_similarity:g}, at least {limits.exclude_recent_s:g} s apart"
     )
     pictures.draw_similarity_matrix(path, recording, results.pairs, title, results.true_pairs)

@@ -15,7 +15,7 @@ from netvlad_ros.evaluation.precision_recall import (
     precision_recall,
     precision_recall_curve,
 )
-from netvlad_ros.replay import ReplayLog
+from netvlad_ros.evaluation.replay_log import ReplayLog
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Results:
         return sum(len(each.selection.candidates) for each in self.log.keyframes)
 
     @property
-    def loop_closures(self) -> int:
+    def queries_with_candidates(self) -> int:
         """How many keyframes have a candidate."""
         return sum(bool(each.selection.candidates) for each in self.log.keyframes)
 
@@ -44,7 +44,7 @@ class Results:
         log = self.log
         counts = (
             f"{len(log.keyframes)} of {log.images} images are keyframes, "
-            f"{self.loop_closures} of them have loop-closure candidates"
+            f"{self.queries_with_candidates} of them have loop-closure candidates"
         )
         return [counts, *(self.evaluation.sentences if self.evaluation else ())]
 

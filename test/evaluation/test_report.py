@@ -11,9 +11,10 @@ import pytest
 
 from netvlad_ros.config import CandidateConfig, Config, ExtractorConfig
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.evaluation.replay_log import ReplayLog
 from netvlad_ros.evaluation.report import write_report
 from netvlad_ros.evaluation.results import Results
-from netvlad_ros.replay import ReplayedImage, ReplayLog
+from netvlad_ros.replay import ReplayedImage
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 SECOND = 1_000_000_000
@@ -88,7 +89,7 @@ def test_the_json_file_says_what_was_run_and_counts(tmp_path: Path, results: Res
         "images": 6,
         "skipped": 1,
         "keyframes": 5,
-        "loop_closures": 2,
+        "queries_with_candidates": 2,
         "candidates": 2,
     }
     assert found["skipped"] == [{"image": 6, "reason": "is too dark"}]
