@@ -7,6 +7,7 @@ import os
 import platform
 
 from benchmark.tables import console
+from netvlad_ros.errors import NetVLADError
 
 NAMES = {
     "aggregation": "memory and time of the NetVLAD layer beside the naive residual tensor",
@@ -39,8 +40,11 @@ def main() -> None:
     console.print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians"
     )
-    for name in arguments.names or NAMES:
-        importlib.import_module(f"benchmark.{name}").measure(arguments)
+    try:
+        for name in arguments.names or NAMES:
+            importlib.import_module(f"benchmark.{name}").measure(arguments)
+    except NetVLADError as error:
+        raise SystemExit(f"benchmark: {error}") from None
 
 
 if __name__ == "__main__":

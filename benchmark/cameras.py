@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
+from netvlad_ros.errors import NetVLADError
 from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import to_ns
 from netvlad_ros.nodes.runtime import use_large_message_transport
 
-DOMAIN = "99"
+START_UP_S = 60.0  # TensorFlow on a slow disk
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Camera:
 
     node: Node
     process: subprocess.Popen[bytes]
+    log: Path
     message: Any
     ages_ms: list[float] = field(default_factory=list)
     diagnostics: dict[str, str] = field(default_factory=dict)
@@ -46,11 +49,14 @@ class Camera:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, 10)
 
     def wait_until_ready(self) -> None:
-        """Until the node is there and has answered the first image."""
-        while not self.publisher.get_subscription_count():
-            self._spin(0.1)
+        """Until the node is there and has answered the first image. Raises NetVLADError if it does not."""
+        end = time.monotonic() + START_UP_S
         while not self.ages_ms:
-            self.shoot(1, 2.0)
+            self._refuse_dead(end)
+            if self.publisher.get_subscription_count():
+                self.shoot(1, 2.0)
+            else:
+                self._spin(0.1)
         self.ages_ms.clear()
 
     def shoot(self, images: int, rate_hz: float) -> None:
@@ -72,6 +78,14 @@ class Camera:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def _refuse_dead(self, end: float) -> None:
+        code = self.process.poll()
+        if code is None and time.monotonic() < end:
+            return
+        state = f"does not answer after {START_UP_S:g} s" if code is None else f"ended with {code}"
+        wrote = self.log.read_text(errors="replace").strip() or "nothing"
+        raise NetVLADError(f"descriptor_node {state}; it wrote:\n{wrote}")
+
     def _spin(self, seconds: float) -> None:
         end = time.perf_counter() + seconds
         while (left := end - time.perf_counter()) > 0:
@@ -90,22 +104,25 @@ class Camera:
 @contextlib.contextmanager
 def camera(model: Path, message: Any) -> Iterator[Camera]:
     """A camera that sends this message to a descriptor node with this model."""
-    os.environ["ROS_DOMAIN_ID"] = DOMAIN
+    # Other ROS programs, on this machine and on the network, neither disturb nor are disturbed.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     use_large_message_transport()
     compressed = str(isinstance(message, CompressedImage)).lower()
     parameters = [f"extractor.model:={model}", f"camera.compressed:={compressed}"]
     options = [word for parameter in parameters for word in ("-p", parameter)]
     command = [sys.executable, "-m", "netvlad_ros.nodes.descriptor_node", "--ros-args", *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    rclpy.init(args=[])
-    node = rclpy.create_node("benchmark_camera")
-    try:
-        yield Camera(node, process, message)
-    finally:
-        process.terminate()
-        process.wait(10)
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        rclpy.init(args=[])
+        node = rclpy.create_node("benchmark_camera")
+        try:
+            yield Camera(node, process, Path(log.name), message)
+        finally:
+            process.terminate()
+            process.wait(10)
+            node.destroy_node()
+            rclpy.try_shutdown()
 
 
 def picture() -> np.ndarray:

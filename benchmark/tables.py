@@ -19,9 +19,13 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]
         table.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(
-            *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row)
+            *(_number(value) if isinstance(value, float) else str(value) for value in row)
         )
     console.print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def interleaved_medians_ms(
