@@ -24,7 +24,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import to_ns
-from netvlad_ros.nodes.runtime import use_large_message_transport
+from netvlad_ros.nodes.transport import use_large_message_transport
 
 START_UP_S = 60.0  # TensorFlow on a slow disk
 

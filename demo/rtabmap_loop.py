@@ -28,7 +28,7 @@ from netvlad_ros.evaluation.results import Results
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, LoopClosureCandidates
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.nodes.conversions import descriptor_array, query_from, to_ns
-from netvlad_ros.nodes.runtime import use_large_message_transport
+from netvlad_ros.nodes.transport import use_large_message_transport
 from netvlad_ros.replay import ReplayedImage
 from netvlad_ros.retrieval.candidates import Candidate, Selection
 from netvlad_ros.retrieval.keyframes import Keyframe, Match
