@@ -150,9 +150,9 @@ class KeyframeConfig(Section):
         0.5, "Least time between two keyframes, in seconds.", ge=0.0, le=3600.0, live=True
     )
     min_descriptor_change: float = param(
-        0.0,
-        "Least change since the last keyframe, as 1 - cosine similarity; above 0 a robot that stands "
-        "still adds no keyframes.",
+        0.02,
+        "Least change since the last keyframe, as 1 - cosine similarity; with 0 a robot that stands "
+        "still fills the database with one view.",
         ge=0.0,
         le=2.0,
         live=True,

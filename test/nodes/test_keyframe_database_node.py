@@ -183,6 +183,7 @@ def test_a_bag_played_twice_is_a_second_session_that_matches_the_first(
         best = answer.matches[0].keyframe
         assert (best.id, best.session) == (number, 0)
     assert any("time jumped back by 2.000 s" in line for line in one.node.lines("WARN"))
+    one.node.until(lambda: one.node.says("stamps jumped"))
 
 
 def test_repeated_and_slightly_late_stamps_add_nothing_and_are_counted(
@@ -193,6 +194,7 @@ def test_repeated_and_slightly_late_stamps_add_nothing_and_are_counted(
     one.send(described(place(2), 100.0))
     one.send(described(place(3), 99.9))
     one.node.until(lambda: one.node.count("late or repeated stamps") == 2)
+    one.node.until(lambda: one.node.says("repeated or earlier stamps", "header.stamp"))
     assert one.visit(4, 101.0).query.id == 1
 
 
@@ -216,7 +218,7 @@ def test_what_does_not_fit_is_refused_with_its_reason_and_the_next_good_one_take
         one.node.until(partial(one.node.says, words))
         assert one.node.status().level == 2
     assert one.node.count("refused") == 6
-    assert one.visit(1, 102.0).query.id == 1
+    assert one.visit(2, 102.0).query.id == 1
     assert one.node.lines("ERROR")
 
 
@@ -244,10 +246,13 @@ def test_a_damaged_file_is_reported_and_left_alone_while_the_node_works(
     one = drive(database__path=str(path), database__autosave_s=0.1)
     assert one.node.says("started without the map", str(path), "can't read")
     one.visit(1, 100.0)
+    one.visit(2, 101.0)
     assert one.visit(1, 200.0).matches[0].keyframe.id == 0
     assert one.node.end() == 0
     assert path.read_bytes() == content
     assert any(str(path) in line for line in one.node.lines("ERROR"))
+    (other,) = tmp_path.glob("map.2*.db")  # the drive is not lost with the map
+    assert stored(other) == 3
 
 
 def test_a_full_disk_is_reported_and_nothing_lost(

@@ -30,6 +30,7 @@ def keyframe(number: int, stamp_s: int) -> Keyframe:
 def answer_of_the_database(similarities: dict[int, float], query: int) -> KeyframeMatches:
     """Keyframes were seen at as many seconds as their id says."""
     message = KeyframeMatches(query=keyframe(query, query), fingerprint="model_a")
+    message.exclude_recent_s = PARAMETERS["candidates.exclude_recent_s"]
     message.header.stamp = stamp(query * SECOND)
     message.header.frame_id = "front_camera"
     message.matches = [
@@ -128,6 +129,13 @@ def test_consistency_is_asked_of_consecutive_queries(start: Start) -> None:
     assert (rejected.rejected[0].stage, rejected.rejected[0].value) == ("consistency", 1.0)
     answer, _ = database.ask({4: 0.95}, query=101)
     assert [each.consistent_queries for each in answer.candidates] == [2]
+
+
+def test_a_database_with_another_limit_is_reported(start: Start) -> None:
+    database = Asking(start("loop_closure_node", PARAMETERS | {"candidates.exclude_recent_s": 7.0}))
+    database.ask({3: 0.95})
+    node = database.node
+    node.until(lambda: node.says("exclude_recent_s is 7 here and 10 in the database node"))
 
 
 def test_the_diagnostics_count_candidates_and_rejections_by_stage(start: Start, ros: Ros) -> None:

@@ -35,7 +35,6 @@ def all_nodes(start_shared: Start, model: Path) -> NodeProcess:
     ("name", "value", "words"),
     [
         ("candidates.min_simlarity", 0.5, "did you mean candidates.min_similarity?"),
-        ("candidates.min_similarity", 1, "expected float, such as 0.8, got 1"),
         ("candidates.min_similarity", "high", "expected float, such as 0.8, got 'high'"),
         ("candidates.min_similarity", 1.5, "expected -1 to 1, got 1.5"),
         ("candidates.max_candidates", 0, "expected 1 to 1000, got 0"),
@@ -50,6 +49,12 @@ def test_a_wrong_parameter_ends_the_node_with_one_sentence_that_names_it(
 ) -> None:
     node = start("loop_closure_node", {name: value}, namespace="/r")
     _ends_with_one_sentence(node, name.rsplit(".", 1)[0], words)
+
+
+def test_a_whole_number_is_accepted_where_a_fraction_is_possible(start: Start) -> None:
+    node = start("loop_closure_node", {"candidates.exclude_recent_s": 20})
+    node.until_ready()
+    assert node.end() == 0
 
 
 def test_a_parameter_file_that_can_not_be_read_ends_the_node_with_one_sentence(
