@@ -15,14 +15,14 @@ from live_nodes import NodeProcess, Ros, stamp_ns
 from netvlad_ros.msg import LoopClosureCandidates
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE = "/whole_path"
-# Fifteen seconds for the drive of 84 s.
-RATE = "5.6"
+IMAGES = 84
+TOPIC = "/camera/image_raw/compressed"
+# Of one image a second. A machine that is too busy for the first gets another chance.
+RATES = ("5.6", "2.8", "1.4")
 PARAMETERS = {
     "candidates.exclude_recent_s": 20.0,
     "candidates.min_similarity": 0.75,
 }
-NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,40 @@ def replayed(bag: Path, model: Path, folder: Path, parameters: dict[str, float])
     return json.loads((folder / "candidates.json").read_text())
 
 
+def played(
+    ros: Ros,
+    start: Callable[..., NodeProcess],
+    process: Callable[..., Any],
+    bag: Path,
+    model: Path,
+    rate: str,
+) -> list[LoopClosureCandidates]:
+    """What three nodes answer while the bag is played into them; on a busy machine they drop images."""
+    namespace = f"/rate_{rate.replace('.', '_')}"
+    extraction = {"extractor.model": str(model), "camera.compressed": True}
+    nodes = [
+        start("descriptor_node", extraction, {"image": TOPIC}, namespace=namespace),
+        start("keyframe_database_node", PARAMETERS, namespace=namespace),
+        start("loop_closure_node", PARAMETERS, namespace=namespace),
+    ]
+    answers = ros.listen(LoopClosureCandidates, f"{namespace}/loop_closure_candidates")
+    for node in nodes:
+        node.until_ready()
+    player = process("bag_player", bag, "--rate", rate, "--wait-for-subscribers")
+    descriptor_node = nodes[0]
+
+    def is_over() -> bool:
+        count = descriptor_node.count
+        done = count("published") + count("dropped")
+        return done == IMAGES and len(answers) == count("published")
+
+    descriptor_node.until(is_over, patience_s=120.0)
+    assert player.wait() == 0
+    for node in nodes:
+        assert node.end() == 0
+    return answers
+
+
 def test_the_nodes_find_what_replay_finds_and_most_of_the_loops(
     ros: Ros,
     start: Callable[..., NodeProcess],
@@ -56,24 +90,11 @@ def test_the_nodes_find_what_replay_finds_and_most_of_the_loops(
     genuine_model: Path,
     tmp_path: Path,
 ) -> None:
-    bag, topic = shared / "data" / "bags" / "rtabmap_loop_mcap", "/camera/image_raw/compressed"
-    given = PARAMETERS | {"extractor.model": str(genuine_model), "camera.compressed": True}
-    own = {"descriptor_node": ("camera", "extractor")}
-    nodes = [
-        start(
-            name,
-            {k: v for k, v in given.items() if k.split(".")[0] in own.get(name, ("candidates",))},
-            {"image": topic},
-            namespace=NAMESPACE,
-        )
-        for name in NODES
-    ]
-    answers = ros.listen(LoopClosureCandidates, f"{NAMESPACE}/loop_closure_candidates")
-    for node in nodes:
-        node.until_ready()
-    player = process("bag_player", bag, "--rate", RATE, "--wait-for-subscribers")
-    nodes[-1].until(lambda: len(answers) == 84)
-    assert player.wait() == 0
+    bag = shared / "data" / "bags" / "rtabmap_loop_mcap"
+    for rate in RATES:
+        answers = played(ros, start, process, bag, genuine_model, rate)
+        if len(answers) == IMAGES:
+            break
 
     offline = replayed(bag, genuine_model, tmp_path, PARAMETERS)["queries"]
     assert len(answers) == len(offline)
