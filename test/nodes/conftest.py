@@ -32,34 +32,21 @@ def ros() -> Iterator[Any]:
     ros.close()
 
 
-@pytest.fixture(scope="session")
-def ended() -> Iterator[list[Any]]:
-    """Nodes that were asked to end: the next test need not wait for it."""
-    nodes: list[Any] = []
-    yield nodes
-    for node in nodes:
-        node.kill()
-
-
 @pytest.fixture
-def start(
-    ros: Any, ended: list[Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Any]]:
+def start(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Starts `start("descriptor_node", {"camera.robot": "a"}, ...)`, ended after the test."""
-    yield from _starting(ros, ended, tmp_path_factory)
+    yield from _starting(ros, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def start_shared(
-    ros: Any, ended: list[Any], tmp_path_factory: pytest.TempPathFactory
+    ros: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Any]]:
     """The same for what all tests of a file share."""
-    yield from _starting(ros, ended, tmp_path_factory)
+    yield from _starting(ros, tmp_path_factory)
 
 
-def _starting(
-    ros: Any, ended: list[Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Any]]:
+def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     from live_nodes import NodeProcess
 
     folder = tmp_path_factory.mktemp("nodes")
@@ -72,7 +59,9 @@ def _starting(
     yield start
     for one in running:
         one.send(signal.SIGTERM)
-    ended += running
+    # All are gone before the next test starts its own, which would share ports and shared memory with them.
+    for one in running:
+        one.kill()
 
 
 @pytest.fixture(scope="session")
