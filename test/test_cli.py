@@ -19,6 +19,7 @@ from recording import SECOND, drive, image, text, write_bag
 
 import netvlad_ros
 from netvlad_ros import cli
+from netvlad_ros.commands import config as config_command
 from netvlad_ros.config_files import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +157,7 @@ def test_ctrl_c_is_quiet(netvlad: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_config", interrupt)
+    monkeypatch.setattr(config_command, "load_config", interrupt)
     assert netvlad("config") == (130, "", "")
 
 

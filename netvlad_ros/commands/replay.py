@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""`netvlad replay`: the loops in a bag, without ROS."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netvlad_ros.commands.config import add_config_arguments
+from netvlad_ros.config import Config, with_model
+from netvlad_ros.config_files import load_config
+from netvlad_ros.errors import BagError
+from netvlad_ros.quiet import quiet_start_up
+
+if TYPE_CHECKING:
+    from netvlad_ros.data.bags import Bag
+    from netvlad_ros.evaluation.results import Results
+    from netvlad_ros.extractor import NetVLADExtractor
+
+SKIPPED_SHOWN = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The bag, the parameters and where the results go."""
+    parser.add_argument("bag", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag file")
+    parser.add_argument("--topic", default="", help="image topic, if the bag has several")
+    parser.add_argument("--model", help="model file; short for --set extractor.model=MODEL")
+    add_config_arguments(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for candidates.json, candidates.csv, similarity_matrix.png and pairs.png; "
+        "left out, nothing is written",
+    )
+    parser.add_argument(
+        "--ground-truth",
+        metavar="CSV",
+        help="lines such as `41,1 2 3`: image 41 shows the place of images 1, 2 and 3, "
+        "numbered from 1; below a first line `query_image,matching_images`",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plays the bag through the library, tells what it finds, and writes the report."""
+    from netvlad_ros.data.bags import Bag
+    from netvlad_ros.evaluation.ground_truth import read_ground_truth
+
+    config = _replay_config(arguments)
+    truth = read_ground_truth(arguments.ground_truth) if arguments.ground_truth else None
+    with Bag(arguments.bag) as bag:
+        topic = bag.image_topic(arguments.topic)
+        extractor = _extractor(config)
+
+        from netvlad_ros.evaluation.replay_log import ReplayLog
+        from netvlad_ros.evaluation.report import make_folder, write_report
+        from netvlad_ros.evaluation.results import Results
+
+        if arguments.output:
+            make_folder(arguments.output)
+        results = Results(ReplayLog(), config, extractor.fingerprint, topic, truth)
+        damage = _run_through(bag, extractor, results)
+    _print_summary(results)
+    if arguments.output:
+        for path in write_report(arguments.output, results):
+            print(path)
+    if damage:
+        raise damage
+    return 0
+
+
+def _replay_config(arguments: argparse.Namespace) -> Config:
+    config = load_config(arguments.config, arguments.set)
+    return config if arguments.model is None else with_model(config, arguments.model)
+
+
+def _extractor(config: Config) -> "NetVLADExtractor":
+    with quiet_start_up():
+        from netvlad_ros.extractor import NetVLADExtractor
+
+    extractor = NetVLADExtractor(config.extractor.model, config.extractor)
+    extractor.warm_up()
+    return extractor
+
+
+def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") -> BagError | None:
+    """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
+    from tqdm import tqdm
+
+    from netvlad_ros.evaluation.replay_log import sentence
+    from netvlad_ros.replay import replay
+    from netvlad_ros.retrieval.loop_detector import LoopDetector
+
+    log, total = results.log, bag.topics[results.topic].count
+    images = replay(bag.images(results.topic), LoopDetector(extractor, results.config))
+    started_s = time.perf_counter()
+    damage = None
+    try:
+        for image in tqdm(images, total=total, unit=" images", leave=False, disable=None):
+            keyframe = log.add(image)
+            if keyframe and keyframe.selection.candidates:
+                best = keyframe.selection.candidates[0].match
+                tqdm.write(sentence(keyframe.query.keyframe, best, log.start_ns))
+    except BagError as error:
+        damage = error
+    if not log.keyframes:
+        raise damage or _nothing_usable(bag, results)
+    seconds = time.perf_counter() - started_s
+    print(f"{log.images} images in {seconds:.1f} s ({log.images / seconds:.1f} images/s)")
+    return damage
+
+
+def _nothing_usable(bag: "Bag", results: "Results") -> BagError:
+    skipped = results.log.skipped
+    why = f"can be used; the first: {skipped[0].problem}" if skipped else "is there."
+    return BagError(f"{bag.path}: none of {len(skipped)} images on {results.topic} {why}")
+
+
+def _print_summary(results: "Results") -> None:
+    for image in results.log.skipped[:SKIPPED_SHOWN]:
+        print(f"image {image.number} skipped: {image.problem}", file=sys.stderr)
+    if len(results.log.skipped) > SKIPPED_SHOWN:
+        print(f"{len(results.log.skipped)} images skipped in all", file=sys.stderr)
+    for sentence in results.sentences:
+        print(sentence)
