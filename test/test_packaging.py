@@ -37,7 +37,8 @@ ROSDEP_KEYS = {
 PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "PyYAML"}
 WITHOUT_ROSDEP_KEY = {"faiss", "keras", "rosbags", "tensorflow"}
 # Imported only where somebody asks for what needs it; errors there say how to install it.
-OPTIONAL = {"jax", "scipy", "torch"}
+# What is imported where it is needed, by those who want it: the extras of pyproject.toml, and Keras backends.
+OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "torch"}
 
 
 # --- Lists that have to agree -------------------------------------------------------------------------
@@ -82,7 +83,7 @@ def test_every_requirement_has_one_exact_version():
     names = [line.partition("==")[0] for line in pinned]
     assert len(names) == len(set(names))
     direct = [
-        line for file in ("runtime", "ros", "dev") for line in requirement_lines(f"{file}.txt")
+        line for file in ("runtime", "export", "ros", "dev") for line in requirement_lines(f"{file}.txt")
     ]
     assert {name.partition("[")[0].lower() for name in direct} <= set(names)
 
