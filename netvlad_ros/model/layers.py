@@ -17,7 +17,12 @@ register = keras.saving.register_keras_serializable(package="netvlad_ros")
 
 @register
 class InputNormalisation(keras.layers.Layer):
-    """RGB values 0..255 as the weights expect them: channel order, then (x - offset) * scale."""
+    """RGB values 0..255 as the weights expect them: channel order, then (x - offset) * scale.
+
+    Grey is one channel; with three offsets or scales, it is three times the same grey value, each with its
+    own. Without that, a network whose colours have unequal offsets could not see grey exactly as it does now:
+    its first convolution pads with zeros, which stand for another grey value in each channel.
+    """
 
     def __init__(
         self, channel_order: str, offset: Sequence[float], scale: Sequence[float], **kwargs: Any

@@ -120,13 +120,11 @@ def _aggregate(features: Any, config: NetworkConfig) -> Any:
 
 
 def _refuse_other_channels(config: NetworkConfig) -> None:
-    allowed = (1,) if config.channel_order == "grey" else (1, 3)
     for name in ("input_offset", "input_scale"):
         count = len(getattr(config, name))
-        if count not in allowed:
-            expected = "1 value" if len(allowed) == 1 else "1 or 3 values"
+        if count not in (1, 3):
             raise ModelError(
-                f"{name}: expected {expected}, as the input is {config.channel_order}, got {count}."
+                f"{name}: expected 1 or 3 values, one for all or one a channel, got {count}."
             )
 
 

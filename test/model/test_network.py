@@ -160,8 +160,8 @@ def test_a_cut_at_a_layer_that_is_not_there_names_those_that_are():
         ({"input_offset": (1.0, 2.0)}, "input_offset: expected 1 or 3 values, .*got 2"),
         ({"input_scale": (1.0,) * 4}, "input_scale: expected 1 or 3 values, .*got 4"),
         (
-            {"input_offset": (1.0,) * 3, "channel_order": "grey"},
-            "input_offset: expected 1 value, .*got 3",
+            {"input_offset": (1.0,) * 2, "channel_order": "grey"},
+            "input_offset: expected 1 or 3 values, .*got 2",
         ),
     ],
 )
@@ -177,6 +177,16 @@ def test_a_grey_network_sees_equal_channels_as_the_grey_image():
     np.testing.assert_array_equal(
         part(model, "input_normalisation", colour), grey * np.float32(1 / 255)
     )
+
+
+def test_a_grey_network_of_three_offsets_sees_the_grey_image_once_with_each():
+    offset, scale = np.array([[1.0, 2.0, 3.0], [0.5, 0.25, 0.125]], np.float32)
+    model = network(
+        channel_order="grey", input_offset=tuple(offset.tolist()), input_scale=tuple(scale.tolist())
+    )
+    grey = pictures(1, 32, 32)[..., :1]
+    seen = part(model, "input_normalisation", np.repeat(grey, 3, axis=-1))
+    np.testing.assert_array_equal(seen, (grey - offset) * scale)
 
 
 def test_a_place_in_the_batch_does_not_change_a_descriptor():
