@@ -13,3 +13,6 @@ GREY_BITS = 15
 GEM_EXPONENT = 3.0
 
 NANOSECONDS = 1_000_000_000
+
+# Added to the variances that PCA whitening divides by (Relja/netvlad, addPCA.m).
+WHITENING_REGULARISATION = 1e-9
