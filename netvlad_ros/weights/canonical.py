@@ -62,7 +62,11 @@ class Importer:
 
 
 def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
-    """A network that holds these weights. Raises WeightsError if they do not fit their architecture."""
+    """A network that holds these weights, which are taken out of `weights` one by one.
+
+    So a large one is not held twice. Raises WeightsError if they do not fit their architecture.
+    """
+    _refuse_disagreeing(source, weights)
     model = build_network(weights.network)
     _refuse_other_settings(source, model, weights.settings)
     wanted = {weight.path: weight for weight in model.weights}
@@ -75,10 +79,24 @@ def to_network(weights: CanonicalWeights, source: Path) -> NetVLADNetwork:
             f"{source}: expected the tensors of {weights.network.backbone}, but {_some(missing)} missing and "
             f"{_some(unknown)} unknown; was the architecture changed?"
         )
-    for name, tensor in weights.tensors.items():
+    for name in list(weights.tensors):
+        tensor = weights.tensors.pop(name)
         _refuse_unusable(source, name, tensor, tuple(wanted[name].shape))
         wanted[name].assign(tensor)
     return model
+
+
+def _refuse_disagreeing(source: Path, weights: CanonicalWeights) -> None:
+    """Before the network is built, as one of the size that two tensors only make together may fit nowhere."""
+    network, tensors = weights.network, weights.tensors
+    if network.pooling != "netvlad" or not network.whitening_dims:
+        return
+    for name in ("netvlad/centres", "whitening/kernel"):
+        if name not in tensors:
+            raise WeightsError(f"{source}: {name} is missing; is the file complete?")
+    rows = network.clusters * tensors["netvlad/centres"].shape[-1]
+    expected = (rows, network.whitening_dims)
+    _refuse_shape(source, "whitening/kernel", tensors["whitening/kernel"], expected)
 
 
 def _refuse_other_settings(
@@ -103,13 +121,17 @@ def _refuse_other_settings(
 
 
 def _refuse_unusable(source: Path, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
-        raise WeightsError(
-            f"{source}: expected {name} of shape {shape}, got {tensor.shape}; is the file complete?"
-        )
+    _refuse_shape(source, name, tensor, shape)
     if not np.isfinite(tensor).all():
         raise WeightsError(
             f"{source}: {name} holds NaN or infinite values; the training must have diverged."
+        )
+
+
+def _refuse_shape(source: Path, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise WeightsError(
+            f"{source}: expected {name} of shape {shape}, got {tensor.shape}; is the file complete?"
         )
 
 

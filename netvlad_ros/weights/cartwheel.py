@@ -86,9 +86,12 @@ class _Layer:
 
 def recognises(path: Path) -> bool:
     """Whether this is an HDF5 file with a Keras 2 model that has their layer."""
-    with path.open("rb") as file:
-        if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
-            return False
+    try:
+        with path.open("rb") as file:
+            if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
+                return False
+    except OSError:  # absent, or a folder
+        return False
     return any(layer.kind in ("NetVLADLayer", "GhostVLADLayer") for layer in _layers(path))
 
 

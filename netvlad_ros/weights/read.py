@@ -1,36 +1,87 @@
 # SPDX-License-Identifier: MIT
-"""A file of foreign weights in, a network out: looks at the file and picks the importer."""
+"""Foreign weights in, a network out: looks at what is there and picks the importer."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from netvlad_ros.errors import ConfigError, ModelError, WeightsError
 from netvlad_ros.model import NetVLADNetwork
-from netvlad_ros.weights import cartwheel
+from netvlad_ros.weights import cartwheel, netvlad_tf
+from netvlad_ros.weights.archives import is_archive, unpack
 from netvlad_ros.weights.canonical import Importer, InputPreset, to_network
 
-IMPORTERS = (cartwheel.IMPORTER,)
+IMPORTERS = (
+    netvlad_tf.IMPORTER,
+    cartwheel.IMPORTER,
+)
+# How far a folder is searched; one that holds more is not a download of weights.
+MAX_ENTRIES = 1000
+MAX_DEPTH = 4
 
 
 def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLADNetwork:
-    """The network that the file holds.
+    """The network that a file, a folder, the prefix of a checkpoint or a .zip archive of these holds.
 
     input_preset: one of the importer's presets, for files that do not say how their input is scaled.
-    Raises WeightsError for a file that no importer knows or that is incomplete, or another preset.
+    Raises WeightsError for what no importer knows, is incomplete or ambiguous, or another preset.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file.")
+    if not is_archive(path):
+        return _import(path, input_preset)
+    with tempfile.TemporaryDirectory(prefix="netvlad-") as folder:
+        unpack(path, Path(folder))
+        try:
+            return _import(Path(folder), input_preset)
+        except WeightsError as error:  # the user knows the archive, not where it was unpacked
+            raise WeightsError(str(error).replace(folder, str(path))) from None
+
+
+def _import(path: Path, input_preset: str | None) -> NetVLADNetwork:
+    found = list(_find(path, MAX_DEPTH))
+    if len(found) > 1:
+        names = ", ".join(str(source.relative_to(path)) for _, source in found[:5])
+        raise WeightsError(
+            f"{path}: expected the weights of one network, got {len(found)} ({names}); name one of them."
+        )
+    if not found:
+        raise _unknown(path)
+    importer, source = found[0]
+    preset = _preset(importer, input_preset)
     try:
-        for importer in IMPORTERS:
-            if importer.recognises(path):
-                preset = _preset(importer, input_preset)
-                return to_network(importer.read(path, preset), path)
+        return to_network(importer.read(source, preset), source)
     except (ConfigError, ModelError) as error:  # an architecture that can't be built
-        raise WeightsError(f"{path}: {error}") from None
+        raise WeightsError(f"{source}: {error}") from None
+
+
+def _find(path: Path, depth: int) -> Iterator[tuple[Importer, Path]]:
+    """What an importer recognises: this, or else what lies in this folder and the folders below."""
+    importer = next((each for each in IMPORTERS if each.recognises(path)), None)
+    if importer:
+        yield importer, path
+    elif depth and path.is_dir():
+        entries = _entries(path)
+        if len(entries) > MAX_ENTRIES:
+            raise WeightsError(
+                f"{path}: expected a folder of weights, got one of {len(entries)} entries; name the file."
+            )
+        for each in entries:
+            yield from _find(each, depth - 1)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    except OSError as error:
+        raise WeightsError(f"{folder}: can't be read ({error.strerror}).") from None
+
+
+def _unknown(path: Path) -> WeightsError:
+    if not path.exists():
+        return WeightsError(f"{path}: there is no such file.")
     known = ", ".join(importer.origin for importer in IMPORTERS)
-    raise WeightsError(
-        f"{path}: expected weights of {known}; got a file of another kind, or a damaged one."
-    )
+    what = "no such file in this folder" if path.is_dir() else "a file of another kind"
+    return WeightsError(f"{path}: expected weights of {known}; got {what}, or a damaged one.")
 
 
 def _preset(importer: Importer, name: str | None) -> InputPreset | None:
