@@ -22,6 +22,10 @@ class WeightsError(NetVLADError):
     """A file of foreign weights can't be read or does not hold what it should."""
 
 
+class DownloadError(NetVLADError):
+    """Published weights can't be fetched, or are not the ones that were published."""
+
+
 class DescriptorError(NetVLADError):
     """A descriptor has the wrong length, norm, or fingerprint."""
 

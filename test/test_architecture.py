@@ -16,13 +16,13 @@ PACKAGE = ROOT / "netvlad_ros"
 
 # From the bottom to the top: a part imports from its own layer and from those above it in this list.
 LAYERS = [
-    {"config", "config_files", "constants", "errors", "quiet"},
+    {"cache", "config", "config_files", "constants", "errors", "quiet"},
     {"data", "preprocessing"},
     {"model"},
-    {"weights"},
+    {"runtime", "weights"},
     {"extractor"},
     {"retrieval"},
-    {"evaluation", "export", "replay", "training"},
+    {"evaluation", "export", "replay", "search", "training"},
     {"cli", "commands", "nodes"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
@@ -45,6 +45,7 @@ ROS = {
     "visualization_msgs",
 }
 KERAS = {"keras", "tensorflow"}
+OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "scipy", "torch"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PROJECT_FILES = [
     *SOURCES,
@@ -157,7 +158,7 @@ def test_only_nodes_import_ros():
 
 
 def test_only_what_runs_or_makes_a_network_imports_keras():
-    allowed = {"model", "extractor", "training", "export"}
+    allowed = {"model", "runtime", "training", "export"}
     wrong = [
         each
         for each in all_imports()
@@ -178,10 +179,23 @@ def test_only_retrieval_imports_faiss():
 
 
 def test_what_only_some_users_need_is_imported_where_it_is_needed():
+    # The files of these two parts are themselves imported when they are needed.
+    own_files = {"runtime", "export"}
     wrong = [
-        each for each in all_imports() if each.package in {"scipy", "torch", "jax"} and each.at_once
+        each
+        for each in all_imports()
+        if each.package in OPTIONAL and each.at_once and part_of(each.file) not in own_files
     ]
     assert not wrong, listed(wrong)
+
+
+def test_the_extractor_imports_only_the_runtime_of_its_model():
+    heavy = {"keras", "tensorflow", "openvino", "onnxruntime", "ai_edge_litert", "faiss"}
+    code = f"import netvlad_ros.extractor, sys; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == []
 
 
 def test_importing_the_package_imports_no_heavy_library():
