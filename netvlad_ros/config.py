@@ -112,7 +112,10 @@ class CameraConfig(Section):
 class ExtractorConfig(Section):
     """How an image becomes a descriptor."""
 
-    model: str = param("", "Path of the model file (.keras).")
+    model: str = param(
+        "",
+        "Path of the model file; .keras, or what netvlad export wrote: its kind tells the runtime.",
+    )
     device: str = param(
         "auto",
         "Where the network runs; auto takes a GPU if there is one.",

@@ -8,9 +8,9 @@ import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import DescriptorError, ImageError, ModelError
-from netvlad_ros.model import load_model
-from netvlad_ros.model.forward import compile_forward, prepare_runtime
 from netvlad_ros.preprocessing import network_input
+from netvlad_ros.runtime.model import ModelDescription
+from netvlad_ros.runtime.read import open_model
 
 # From here on, every backbone has at least one local feature.
 SAFE_SIDE_PX = 32
@@ -22,6 +22,7 @@ class NetVLADExtractor:
     dims:        length of a descriptor.
     fingerprint: which model, input size and truncation made a descriptor, such as 0fe1d8...@320x240; only
                  descriptors of equal fingerprints can be compared.
+    description: what the model file says of itself.
     size_px:     (width, height) images are resized to; None keeps their own.
     """
 
@@ -29,24 +30,20 @@ class NetVLADExtractor:
         """Raises ModelError if the file is no model or the device is not there."""
         self.config = config or ExtractorConfig()
         if not str(model):
+            raise ModelError("extractor.model: expected the path of a model file, got nothing.")
+        loaded = open_model(model, self.config.device, self.config.threads)
+        self.description = loaded.description
+        self.dims = self.config.descriptor_dims or self.description.descriptor_dims
+        if self.dims > self.description.descriptor_dims:
             raise ModelError(
-                "extractor.model: expected the path of a .keras model file, got nothing."
+                f"extractor.descriptor_dims: expected at most {self.description.descriptor_dims}, the "
+                f"dimensions of {model}, got {self.dims}."
             )
-        prepare_runtime(self.config.device, self.config.threads)
-        network = load_model(model)
-        self.dims = self.config.descriptor_dims or network.descriptor_dims
-        if self.dims > network.descriptor_dims:
-            raise ModelError(
-                f"extractor.descriptor_dims: expected at most {network.descriptor_dims}, the dimensions of "
-                f"{model}, got {self.dims}."
-            )
-        self.size_px = _input_size(
-            self.config, network.network.input_width_px, network.network.input_height_px
-        )
+        self.size_px = _input_size(self.config, self.description)
         size = "x".join(map(str, self.size_px)) if self.size_px else "own size"
-        truncated = f"/{self.dims}" if self.dims < network.descriptor_dims else ""
-        self.fingerprint = f"{network.fingerprint()}@{size}{truncated}"
-        self._forward = compile_forward(network, self.config.device)
+        truncated = f"/{self.dims}" if self.dims < self.description.descriptor_dims else ""
+        self.fingerprint = f"{self.description.fingerprint}@{size}{truncated}"
+        self._forward = loaded.forward
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         """The descriptor of one image, float32 of shape (dims,) and unit length.
@@ -95,16 +92,26 @@ def _refuse_small(height: int, width: int) -> None:
         ) from None
 
 
-def _input_size(
-    config: ExtractorConfig, model_width_px: int, model_height_px: int
-) -> tuple[int, int] | None:
-    width, height = (
-        config.input_width_px or model_width_px,
-        config.input_height_px or model_height_px,
-    )
+def _input_size(config: ExtractorConfig, description: ModelDescription) -> tuple[int, int] | None:
+    width = config.input_width_px or description.input_width_px
+    height = config.input_height_px or description.input_height_px
+    if description.has_fixed_size:
+        _refuse_other_size(config, width, height, description)
     if config.resize and bool(width) != bool(height):
         raise ModelError(
             "extractor: expected both input_width_px and input_height_px or none, as the model has no size "
             f"of its own; got {width} and {height}."
         )
     return (width, height) if config.resize and width else None
+
+
+def _refuse_other_size(
+    config: ExtractorConfig, width: int, height: int, description: ModelDescription
+) -> None:
+    only = (description.input_width_px, description.input_height_px)
+    if (width, height) != only or not config.resize:
+        wanted = f"{width}x{height}" if config.resize else "the images' own size (extractor.resize)"
+        raise ModelError(
+            f"extractor: the model was exported for {only[0]}x{only[1]} pixels only, got {wanted}; export it "
+            "for that size, or leave the parameter out."
+        )

@@ -11,7 +11,6 @@ from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import BagError
-from netvlad_ros.quiet import quiet_start_up
 
 if TYPE_CHECKING:
     from netvlad_ros.data.bags import Bag
@@ -77,8 +76,7 @@ def _replay_config(arguments: argparse.Namespace) -> Config:
 
 
 def _extractor(config: Config) -> "NetVLADExtractor":
-    with quiet_start_up():
-        from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extractor import NetVLADExtractor
 
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()

@@ -21,7 +21,7 @@ def prepare_runtime(device: str, threads: int) -> None:
     """
     match keras.backend.backend():
         case "tensorflow":
-            _prepare_tensorflow(device, threads)
+            prepare_tensorflow(device, threads)
         case "torch" if threads:
             import torch
 
@@ -46,7 +46,8 @@ def compile_forward(model: keras.Model, device: str) -> Forward:
     return forward
 
 
-def _prepare_tensorflow(device: str, threads: int) -> None:
+def prepare_tensorflow(device: str, threads: int) -> None:
+    """prepare_runtime() for TensorFlow, whether Keras uses it or not."""
     import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):  # it has run before and taken what it wants

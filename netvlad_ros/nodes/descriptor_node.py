@@ -4,7 +4,6 @@
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import rclpy
 from rclpy.node import Node
@@ -15,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.extractor import NetVLADExtractor
 from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import descriptor_message
 from netvlad_ros.nodes.diagnostics import Health
@@ -23,7 +23,6 @@ from netvlad_ros.nodes.mailbox import Mailbox
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.runtime import run
 from netvlad_ros.nodes.subscriptions import subscribe
-from netvlad_ros.quiet import quiet_start_up
 
 
 class DescriptorNode(Node):
@@ -116,11 +115,7 @@ class DescriptorNode(Node):
         self._health.problem("image", f"image refused: {reason}")
 
 
-def _load(config: Config) -> Any:
-    """The extractor, ready; imported here, so that wrong parameters need not wait for TensorFlow."""
-    with quiet_start_up():
-        from netvlad_ros.extractor import NetVLADExtractor
-
+def _load(config: Config) -> NetVLADExtractor:
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()
     return extractor

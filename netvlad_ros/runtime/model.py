@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""What every runtime makes of a model file: its description, and images in, descriptors out."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from netvlad_ros.errors import ModelError
+
+# Under this name a description is stored in the files of all runtimes.
+DESCRIPTION = "netvlad_ros"
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What is known of a model without its weights.
+
+    fingerprint:       equal for files whose descriptors can be compared.
+    input_*_px:        the size that images are resized to; 0 if they keep their own.
+    has_fixed_size:    whether this is the only size that the file takes.
+    precision:         fp32, fp16, bf16 or int8.
+    cosine:            least similarity to the descriptors of the model it was made of.
+    """
+
+    fingerprint: str
+    descriptor_dims: int
+    input_width_px: int = 0
+    input_height_px: int = 0
+    has_fixed_size: bool = False
+    precision: str = "fp32"
+    cosine: float = 1.0
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+class RunnableModel(Protocol):
+    """A model file, loaded by its runtime."""
+
+    description: ModelDescription
+
+    def forward(self, images_rgb: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) uint8 RGB -> (B, dims) float32 of unit length."""
+
+
+def read_description(text: str | bytes | None, path: Any) -> ModelDescription:
+    """The description that an exported file carries. Raises ModelError if it is none of ours."""
+    if text is None:
+        raise ModelError(
+            f"{path}: expected a file that `netvlad export` wrote, got one that does not say "
+            "whose descriptors it makes; export it again from its .keras model (an OpenVINO file of another "
+            "project goes through `netvlad import-weights`)."
+        )
+    try:
+        values = json.loads(text)
+        description = ModelDescription(**values)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: its description can't be read ({error}); export it again, with this version."
+        ) from None
+    wrong = [
+        item.name
+        for item in dataclasses.fields(ModelDescription)
+        if not isinstance(getattr(description, item.name), type(item.default))
+        and item.default is not dataclasses.MISSING
+    ]
+    if wrong or not isinstance(description.descriptor_dims, int):
+        raise ModelError(
+            f"{path}: its description is damaged ({', '.join(wrong)}); export it again."
+        )
+    return description
