@@ -186,7 +186,7 @@ def tensor(stored: bytes, offset: Any, shape: Any, strides: Any) -> bytes:
 
 
 def _stored(array: np.ndarray, storages: list[np.ndarray]) -> bytes:
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     view = (None,) if isinstance(storages, LegacyStorages) else ()
     kept = storage(STORAGES[array.dtype.str], str(len(storages)), array.size, *view)
     storages.append(array)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netvlad_ros.errors import ConfigError, ModelError, WeightsError
 from netvlad_ros.model import NetVLADNetwork
-from netvlad_ros.weights import cartwheel, matlab, netvlad_keras, netvlad_tf
+from netvlad_ros.weights import cartwheel, matlab, netvlad_keras, netvlad_tf, pytorch_netvlad
 from netvlad_ros.weights.archives import is_archive, unpack
 from netvlad_ros.weights.canonical import Importer, InputPreset, to_network
 
@@ -16,6 +16,8 @@ IMPORTERS = (
     matlab.IMPORTER,
     netvlad_keras.IMPORTER,
     cartwheel.IMPORTER,
+    pytorch_netvlad.HLOC_IMPORTER,
+    pytorch_netvlad.IMPORTER,
 )
 # How far a folder is searched; one that holds more is not a download of weights.
 MAX_ENTRIES = 1000

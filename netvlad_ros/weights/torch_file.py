@@ -138,8 +138,9 @@ def load(path: Path) -> Any:
             return (_load_legacy if legacy else _load_zip)(file, _Values(mapped))
     except UnsafePickleError as error:
         raise WeightsError(
-            f"{path}: expected tensors, numbers and text, got {_short(error)}: a module saved whole, or other "
-            "code; where it is trusted, run torch.save(model.state_dict(), 'weights.pth') and import that."
+            f"{path}: expected tensors, numbers and text, got {_short(error)}: a module saved whole or "
+            "other code; where it is trusted, run torch.save(model.state_dict(), 'weights.pth') and import "
+            "that."
         ) from None
     except _DAMAGE as error:
         raise WeightsError(

@@ -200,7 +200,7 @@ def test_code_inside_a_file_is_named_and_not_run(protocol: int, where: str, tmp_
         intruder = {"state_dict": {intruder: 1}}
     write_pickle(tmp_path / "file.pth", pickle.dumps(intruder, protocol))
     sentence = refusal(tmp_path / "file.pth")
-    assert "got pathlib.Path.touch: a module saved whole, or other code" in sentence or (
+    assert "got pathlib.Path.touch: a module saved whole or other code" in sentence or (
         protocol == 2 and "got builtins.getattr" in sentence.replace("__builtin__", "builtins")
     )
     assert not traces.exists()
@@ -209,7 +209,7 @@ def test_code_inside_a_file_is_named_and_not_run(protocol: int, where: str, tmp_
 @pytest.mark.parametrize("name", ["posix.system", "builtins.eval", "torch.hub.load", "numpy.load"])
 def test_a_function_that_torch_would_call_is_named(name: str, tmp_path: Path):
     write_pickle(tmp_path / "file.pth", b"\x80\x02" + call(name, ("echo",)) + b".")
-    assert f"got {name}: a module saved whole, or other code" in refusal(tmp_path / "file.pth")
+    assert f"got {name}: a module saved whole or other code" in refusal(tmp_path / "file.pth")
 
 
 @pytest.mark.parametrize("pickled", [b"(S'x'\niposix\nsystem\n.", b"c__builtin__\neval\n(S'x'\no."])
