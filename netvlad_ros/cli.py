@@ -14,9 +14,11 @@ from netvlad_ros.errors import NetVLADError
 
 # Each is a module of netvlad_ros.commands, with - for _.
 COMMANDS = {
+    "compare": "show where two models, or a model and expected descriptors, differ",
     "config": "print all parameters as a commented YAML file",
     "download": "fetch weights that another project has published",
     "import-weights": "make a model file of another project's weights",
+    "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
     "replay": "find the loops in a bag, without ROS",
     "search": "find the images of a folder that look most like a picture",
 }

@@ -22,7 +22,7 @@ LAYERS = [
     {"runtime", "weights"},
     {"extractor"},
     {"retrieval"},
-    {"evaluation", "export", "replay", "search", "training"},
+    {"evaluation", "export", "inspection", "replay", "search", "training"},
     {"cli", "commands", "nodes"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
@@ -158,7 +158,7 @@ def test_only_nodes_import_ros():
 
 
 def test_only_what_runs_or_makes_a_network_imports_keras():
-    allowed = {"model", "runtime", "training", "export"}
+    allowed = {"export", "inspection", "model", "runtime", "training"}
     wrong = [
         each
         for each in all_imports()

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""A folder of images by their descriptors, and the images in it that look most like a query."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from netvlad_ros.data.image_files import Picture, image_paths, read_picture, shown_name
+from netvlad_ros.errors import ImageError
+from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.search.descriptor_cache import DescriptorCache
+
+Progress = Callable[[list[Path]], Iterable[Path]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that can't be used, and why not."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class GalleryMatch:
+    """An image of the gallery that looks like a query; rank 1 is the most similar one.
+
+    name: its file, relative to the gallery.
+    """
+
+    rank: int
+    name: str
+    similarity: float
+    path: Path
+
+
+@dataclass
+class Times:
+    """How long the steps of several pictures took together, in seconds."""
+
+    pictures: int = 0
+    reading_s: float = 0.0
+    embedding_s: float = 0.0
+    search_s: float = 0.0
+
+    def means_ms(self) -> dict[str, float]:
+        """By step, milliseconds a picture; empty where there were no pictures."""
+        steps = {"reading": self.reading_s, "embedding": self.embedding_s, "search": self.search_s}
+        return (
+            {step: 1000.0 * s / self.pictures for step, s in steps.items()} if self.pictures else {}
+        )
+
+
+@dataclass
+class Gallery:
+    """The descriptors of a folder of images.
+
+    paths:    file of each keyframe of the index, by its id.
+    skipped:  images that can't be used.
+    reused:   how many descriptors had been computed before.
+    spent:    what reading and embedding the others took.
+    """
+
+    folder: Path
+    index: KeyframeIndex
+    paths: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    reused: int = 0
+    spent: Times = field(default_factory=Times)
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        return f"{self.folder.resolve().name}/"
+
+    def search(self, descriptor: np.ndarray, count: int, query: Path | None) -> list[GalleryMatch]:
+        """The most similar images, best first, without the query itself if it is one of them."""
+        found = self.index.search(descriptor, count + 1)
+        pairs = [(self.paths[match.keyframe.keyframe_id], match.similarity) for match in found]
+        others = [(path, each) for path, each in pairs if not _is_same(path, query)]
+        return [
+            GalleryMatch(rank, shown_name(path, self.folder), similarity, path)
+            for rank, (path, similarity) in enumerate(others[:count], 1)
+        ]
+
+    def add(self, path: Path, descriptor: np.ndarray) -> None:
+        """Keeps the descriptor of an image."""
+        self.index.add(descriptor, stamp_ns=0)
+        self.paths.append(path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query and its matches, best first; skipped is why there are none."""
+
+    query: Picture
+    matches: list[GalleryMatch]
+    skipped: Skipped | None = None
+
+
+def embed_gallery(
+    folder: Path, extractor: NetVLADExtractor, cache: DescriptorCache, progress: Progress = iter
+) -> Gallery:
+    """The descriptors of all images in a folder and its folders, those in the cache not computed again.
+
+    progress: passes the paths on, one by one, and may show how many are left.
+    Raises ImageError if there is no folder, no image in it, or none that can be used.
+    """
+    gallery = Gallery(folder, KeyframeIndex(extractor.fingerprint, extractor.dims))
+    paths = image_paths(folder)
+    for path in progress(paths):
+        _add(gallery, path, extractor, cache)
+    cache.write()
+    cache.forget_all_but(shown_name(path, folder) for path in gallery.paths)
+    if not gallery.paths:
+        raise ImageError(
+            f"{folder}: none of {len(paths)} images can be used; the first: {gallery.skipped[0].problem}"
+        )
+    return gallery
+
+
+def search_all(
+    queries: Iterator[Picture],
+    gallery: Gallery,
+    extractor: NetVLADExtractor,
+    count: int,
+    times: Times,
+) -> Iterator[Answer]:
+    """Looks up one picture after another; adds to times what it took.
+
+    count: how many matches a query has. An image of the gallery does not match itself.
+    """
+    while True:
+        start_s = time.perf_counter()
+        query = next(queries, None)
+        if query is None:
+            return
+        times.reading_s += time.perf_counter() - start_s
+        descriptor = _embedded(query, extractor, times)
+        if isinstance(descriptor, Skipped):
+            yield Answer(query, [], descriptor)
+            continue
+        start_s = time.perf_counter()
+        matches = gallery.search(descriptor, count, query.path)
+        times.search_s += time.perf_counter() - start_s
+        yield Answer(query, matches)
+
+
+def _add(gallery: Gallery, path: Path, extractor: NetVLADExtractor, cache: DescriptorCache) -> None:
+    name = shown_name(path, gallery.folder)
+    stored = cache.find(name, path)
+    if stored is not None:
+        gallery.reused += 1
+        gallery.add(path, stored)
+        return
+    start_s = time.perf_counter()
+    picture = read_picture(path, name)
+    gallery.spent.reading_s += time.perf_counter() - start_s
+    descriptor = _embedded(picture, extractor, gallery.spent)
+    if isinstance(descriptor, Skipped):
+        gallery.skipped.append(descriptor)
+        return
+    cache.keep(name, path, descriptor)
+    gallery.add(path, descriptor)
+
+
+def _embedded(picture: Picture, extractor: NetVLADExtractor, times: Times) -> np.ndarray | Skipped:
+    if picture.image is None:
+        return Skipped(picture.name, picture.problem)
+    start_s = time.perf_counter()
+    try:
+        descriptor = extractor.extract(picture.image)
+    except ImageError as error:
+        return Skipped(picture.name, str(error))
+    times.embedding_s += time.perf_counter() - start_s
+    times.pictures += 1
+    return descriptor
+
+
+def _is_same(path: Path, other: Path | None) -> bool:
+    try:
+        return other is not None and path.samefile(other)
+    except OSError:  # one of them is gone by now
+        return False
