@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""MAT-files of version 5 to 7: structs, cells, text and arrays, read as plain data within limits.
+"""MAT-files: structs, cells, text and arrays, read as plain data within limits.
 
 Unlike scipy's reader this one leaves out what is not wanted (the momentum of each weight is as large again),
 inflates only so much as a file of weights may hold, and reads large arrays into place.
@@ -15,8 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from netvlad_ros.errors import WeightsError
+from netvlad_ros.weights.mat_file_hdf5 import read_hdf5_mat
+from netvlad_ros.weights.mat_values import DamagedMatError, Foreign
 
-SIGNATURE = b"MATLAB 5.0 MAT-file"
+HDF5_SIGNATURE = b"MATLAB 7.3 MAT-file"
 MAX_BYTES = 2 << 30  # with momentum the largest published network takes 1.2 GB
 # Weights hardly compress; what claims to be so much larger than its file was made to fill the memory.
 MAX_COMPRESSION = 20
@@ -46,18 +48,8 @@ _TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
 _CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE = 1, 2, 3, 4, 5
 _NUMERIC = range(6, 16)
 _FUNCTION, _OPAQUE = 16, 17
+_OTHERS = {_SPARSE: "sparse", _FUNCTION: "function_handle"}
 _COMPLEX = 0x0800
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """Something that only Matlab can make sense of: an object or a function, and its class where known."""
-
-    kind: str
-
-
-class _DamagedError(Exception):
-    """The file does not hold what the format says; the sentence is made where its name is known."""
 
 
 def read_mat(path: Path, skipped: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -67,19 +59,27 @@ def read_mat(path: Path, skipped: frozenset[str] = frozenset()) -> dict[str, Any
     numbers an array in Matlab's shape and order. Raises WeightsError for a damaged or a huge file.
     """
     try:
+        if _is_hdf5(path):
+            return read_hdf5_mat(path, skipped)
         with path.open("rb") as file:
             return dict(_variables(file, path.stat().st_size, skipped))
-    except (OSError, ValueError, OverflowError, MemoryError, zlib.error, _DamagedError) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, zlib.error, DamagedMatError) as error:
         raise WeightsError(
             f"{path}: this .mat file can't be read ({str(error)[:150]}); download or copy it again."
         ) from None
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Whether it was saved with -v7.3."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
 def _variables(file: BinaryIO, size: int, skipped: frozenset[str]) -> Any:
     header = file.read(_HEADER_BYTES)
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
     if len(header) < _HEADER_BYTES or order is None:
-        raise _DamagedError("its header is cut short or of another kind")
+        raise DamagedMatError("its header is cut short or of another kind")
     stored = _Stored(file, size - _HEADER_BYTES)
     budget = _Budget(min(MAX_BYTES, MAX_COMPRESSION * size))
     while stored.left:
@@ -90,7 +90,7 @@ def _variables(file: BinaryIO, size: int, skipped: frozenset[str]) -> Any:
         else:
             stream = stored
         if kind != _MATRIX or data:
-            raise _DamagedError(f"a variable of type {kind}")
+            raise DamagedMatError(f"a variable of type {kind}")
         name, value = _Reader(stream, order, budget, skipped).matrix(length, 0)
         if name:  # what has none belongs to Matlab itself
             yield name, value
@@ -108,16 +108,16 @@ class _Budget:
     def spend(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            raise _DamagedError(f"it inflates to more than {self.total} bytes; what is it?")
+            raise DamagedMatError(f"it inflates to more than {self.total} bytes; what is it?")
 
     def count_array(self) -> None:
         self.arrays -= 1
         if self.arrays < 0:
-            raise _DamagedError(f"it holds more than {MAX_ARRAYS} arrays")
+            raise DamagedMatError(f"it holds more than {MAX_ARRAYS} arrays")
 
 
 class _Stream:
-    """Bytes one after the other. read() and fill() raise _DamagedError where they end early."""
+    """Bytes one after the other. read() and fill() raise DamagedMatError where they end early."""
 
     place = 0
 
@@ -134,14 +134,14 @@ class _Stream:
 
     def read(self, count: int) -> bytes:
         if count > _MAX_TEXT_BYTES:
-            raise _DamagedError(f"{count} bytes of text")
+            raise DamagedMatError(f"{count} bytes of text")
         content = bytearray(count)
         self.fill(memoryview(content))
         return bytes(content)
 
     def skip(self, count: int) -> None:
         if count < 0:
-            raise _DamagedError("an array is longer than what it is part of")
+            raise DamagedMatError("an array is longer than what it is part of")
         while count:
             count -= len(self.some(count))
 
@@ -156,14 +156,14 @@ class _Stored(_Stream):
     def some(self, limit: int) -> bytes:
         part = self.file.read(min(limit, _BLOCK_BYTES))
         if not part:
-            raise _DamagedError("it ends too early")
+            raise DamagedMatError("it ends too early")
         self.left -= len(part)
         self.place += len(part)
         return part
 
     def skip(self, count: int) -> None:
         if not 0 <= count <= self.left:
-            raise _DamagedError("it ends too early")
+            raise DamagedMatError("it ends too early")
         self.file.seek(count, 1)
         self.left -= count
         self.place += count
@@ -179,7 +179,7 @@ class _Inflated(_Stream):
     def some(self, limit: int) -> bytes:
         part = self._next(limit)
         if not part:
-            raise _DamagedError("a compressed variable ends too early")
+            raise DamagedMatError("a compressed variable ends too early")
         return part
 
     def _next(self, limit: int) -> bytes:
@@ -201,7 +201,7 @@ class _Inflated(_Stream):
         while self._next(_BLOCK_BYTES):
             pass
         if not self.inflate.eof:
-            raise _DamagedError("a compressed variable ends too early")
+            raise DamagedMatError("a compressed variable ends too early")
         self.stored.skip(self.unread)
 
 
@@ -211,7 +211,7 @@ def _tag(stream: _Stream, order: str) -> tuple[int, int, bytes]:
     first, length = (int(each) for each in np.frombuffer(tag, f"{order}u4"))
     if first >> 16:
         if first >> 16 > 4:
-            raise _DamagedError("a small element that is not small")
+            raise DamagedMatError("a small element that is not small")
         return first & 0xFFFF, first >> 16, tag[4 : 4 + (first >> 16)]
     return first, length, b""
 
@@ -229,7 +229,7 @@ class _Reader:
         """Name and value of an array whose tag has just been read."""
         self.budget.count_array()
         if nesting > MAX_NESTING:
-            raise _DamagedError(f"arrays nested more than {MAX_NESTING} deep")
+            raise DamagedMatError(f"arrays nested more than {MAX_NESTING} deep")
         if not length:
             return "", np.zeros((0, 0))
         end = self.stream.place + length
@@ -245,7 +245,7 @@ class _Reader:
             return name, Foreign(class_name)
         shape = tuple(int(size) for size in self._numbers(_INT32, None))
         if len(shape) < 2 or min(shape) < 0:
-            raise _DamagedError(f"an array of shape {shape}")
+            raise DamagedMatError(f"an array of shape {shape}")
         name = self._text()
         if kind in _NUMERIC:
             return name, self._array_of_numbers(shape, end, bool(flags & _COMPLEX))
@@ -255,26 +255,28 @@ class _Reader:
             return name, [self._element(nesting) for _ in range(self._count(shape, end))]
         if kind == _STRUCT:
             return name, self._structs(shape, end, nesting)
-        return name, Foreign(self._text() if kind == _OBJECT else f"class {kind}")
+        return name, Foreign(
+            self._text() if kind == _OBJECT else _OTHERS.get(kind, f"class {kind}")
+        )
 
     def _count(self, shape: tuple[int, ...], end: int) -> int:
         """How many elements follow, each of which takes at least its tag of 8 bytes."""
         count = math.prod(shape)
         if 8 * count > end - self.stream.place:
-            raise _DamagedError(f"an array of shape {shape} in {end - self.stream.place} bytes")
+            raise DamagedMatError(f"an array of shape {shape} in {end - self.stream.place} bytes")
         return count
 
     def _element(self, nesting: int) -> Any:
         kind, length, data = _tag(self.stream, self.order)
         if kind != _MATRIX or data:
-            raise _DamagedError(f"an element of type {kind} where an array should be")
+            raise DamagedMatError(f"an element of type {kind} where an array should be")
         return self.matrix(length, nesting + 1)[1]
 
     def _structs(self, shape: tuple[int, ...], end: int, nesting: int) -> Any:
         width = int(self._numbers(_INT32, 1)[0])
         names = self._content()[1]
         if width < 1 or len(names) % width:
-            raise _DamagedError("field names of unequal length")
+            raise DamagedMatError("field names of unequal length")
         fields = [
             names[place : place + width].split(b"\0")[0].decode("latin-1")
             for place in range(0, len(names), width)
@@ -295,15 +297,15 @@ class _Reader:
     def _array_of_numbers(self, shape: tuple[int, ...], end: int, is_complex: bool) -> Any:
         kind, length, data = _tag(self.stream, self.order)
         if kind not in _NUMBERS or is_complex:
-            raise _DamagedError("complex numbers" if is_complex else f"numbers of type {kind}")
+            raise DamagedMatError("complex numbers" if is_complex else f"numbers of type {kind}")
         dtype = np.dtype(f"{self.order}{_NUMBERS[kind]}")
         size = math.prod(shape) * dtype.itemsize
         if size != length:
-            raise _DamagedError(f"{length} bytes for an array of shape {shape}")
+            raise DamagedMatError(f"{length} bytes for an array of shape {shape}")
         if data or not length:
             return np.frombuffer(data, dtype).reshape(shape, order="F")
         if length > end - self.stream.place or length > self.budget.total:
-            raise _DamagedError("it ends too early")
+            raise DamagedMatError("it ends too early")
         array = np.empty(length, np.uint8)
         self.stream.fill(array.data)
         self._pad(length)
@@ -321,7 +323,7 @@ class _Reader:
     def _text(self) -> str:
         kind, content = self._content()
         if kind not in _TEXT:
-            raise _DamagedError(f"text of type {kind}")
+            raise DamagedMatError(f"text of type {kind}")
         encoding = _TEXT[kind]
         if encoding == "utf-16":
             encoding += "-le" if self.order == "<" else "-be"
@@ -330,7 +332,7 @@ class _Reader:
     def _numbers(self, kind: int, count: int | None) -> np.ndarray:
         found, content = self._content()
         if found != kind or len(content) % 4 or (count is not None and len(content) != 4 * count):
-            raise _DamagedError(f"{len(content)} bytes of type {found} where sizes should be")
+            raise DamagedMatError(f"{len(content)} bytes of type {found} where sizes should be")
         return np.frombuffer(content, f"{self.order}i4")
 
     def _pad(self, length: int) -> None:
