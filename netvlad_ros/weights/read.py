@@ -42,7 +42,7 @@ def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLAD
 
 
 def _import(path: Path, input_preset: str | None) -> NetVLADNetwork:
-    found = list(_find(path, MAX_DEPTH))
+    found = list(_find(path))
     if len(found) > 1:
         names = ", ".join(str(source.relative_to(path)) for _, source in found[:5])
         raise WeightsError(
@@ -58,19 +58,22 @@ def _import(path: Path, input_preset: str | None) -> NetVLADNetwork:
         raise WeightsError(f"{source}: {error}") from None
 
 
-def _find(path: Path, depth: int) -> Iterator[tuple[Importer, Path]]:
+def _find(path: Path) -> Iterator[tuple[Importer, Path]]:
     """What an importer recognises: this, or else what lies in this folder and the folders below."""
-    importer = next((each for each in IMPORTERS if each.recognises(path)), None)
-    if importer:
-        yield importer, path
-    elif depth and path.is_dir():
-        entries = _entries(path)
-        if len(entries) > MAX_ENTRIES:
+    looked_at, waiting = 0, [(path, 0)]
+    while waiting:
+        each, depth = waiting.pop(0)
+        looked_at += 1
+        if looked_at > MAX_ENTRIES:
             raise WeightsError(
-                f"{path}: expected a folder of weights, got one of {len(entries)} entries; name the file."
+                f"{path}: expected a folder of weights, got one of more than {MAX_ENTRIES} entries; name the "
+                "file."
             )
-        for each in entries:
-            yield from _find(each, depth - 1)
+        importer = next((one for one in IMPORTERS if one.recognises(each)), None)
+        if importer:
+            yield importer, each
+        elif each.is_dir() and depth < MAX_DEPTH and not (depth and each.is_symlink()):
+            waiting += [(entry, depth + 1) for entry in _entries(each)]
 
 
 def _entries(folder: Path) -> list[Path]:
