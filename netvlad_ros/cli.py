@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "show where two models, or a model and expected descriptors, differ",
     "config": "print all parameters as a commented YAML file",
     "download": "fetch weights that another project has published",
+    "edit": "make a model of another input, whitening or length of descriptors",
     "import-weights": "make a model file of another project's weights",
     "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
     "replay": "find the loops in a bag, without ROS",
