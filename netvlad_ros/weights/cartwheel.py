@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Keras 2 HDF5 models of mpkuse/cartwheel_train: MobileNet or VGG16, cut, then (Ghost)NetVLAD with bias.
+"""Keras 2 models of mpkuse/cartwheel_train: MobileNet or VGG16, cut, then (Ghost)NetVLAD with bias.
 
-Such a file says nothing of how its input is scaled and ordered, so the user has to.
+They come as one HDF5 file, as model.json with an HDF5 file of weights, or frozen by TensorFlow 1 (.pb). None
+of these says how its input is scaled and ordered, so the user has to.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ import numpy as np
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
+from netvlad_ros.weights.cartwheel_graph import graph_arrays, graph_layers, vlad_scope
+from netvlad_ros.weights.frozen_graph import FrozenGraph, operations
+from netvlad_ros.weights.keras_model import KerasLayer, described_layers
 
 PRESETS = {
     "cartwheel-centred": InputPreset(
@@ -75,24 +77,24 @@ MAX_BYTES = 1 << 30
 MAX_COMPRESSION = 4
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+VLAD_KINDS = ("NetVLADLayer", "GhostVLADLayer")
+# What Keras calls these layers where it is not told.
+VLAD_NAMES = ("net_vlad_layer", "ghost_vlad_layer")
+# Where the training leaves the architecture, beside its weights.
+ARCHITECTURE = "model.json"
+MAX_ARCHITECTURE_BYTES = 4 << 20
 
-
-@dataclass(frozen=True)
-class _Layer:
-    kind: str
-    name: str
-    config: dict[str, Any]
+Arrays = dict[tuple[str, str], np.ndarray]
 
 
 def recognises(path: Path) -> bool:
-    """Whether this is an HDF5 file with a Keras 2 model that has their layer."""
-    try:
-        with path.open("rb") as file:
-            if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
-                return False
-    except OSError:  # absent, or a folder
-        return False
-    return any(layer.kind in ("NetVLADLayer", "GhostVLADLayer") for layer in _layers(path))
+    """Whether a file or a folder holds a Keras 2 model with their layer, or the weights of one."""
+    path = _architecture_in(path)
+    if path.suffix == ".json":
+        return _has_vlad(_json_layers(path))
+    if _is_hdf5(path):
+        return _has_vlad(_hdf5_layers(path)) or _holds_vlad(path)
+    return vlad_scope(operations(path)) is not None
 
 
 def read(path: Path, preset: InputPreset | None) -> CanonicalWeights:
@@ -103,10 +105,10 @@ def read(path: Path, preset: InputPreset | None) -> CanonicalWeights:
             f"{path}: a cartwheel model does not say how its input is scaled; name it with --input: "
             f"{choices}."
         )
-    first, *backbone, vlad = _layers(path)
-    if not backbone or not vlad.kind.endswith("VLADLayer"):
+    layers, arrays = _model(_architecture_in(path))
+    first, *backbone, vlad = layers
+    if not backbone or vlad.kind not in VLAD_KINDS:
         raise WeightsError(f"{path}: expected their NetVLAD layer to be the last, got {vlad.kind}.")
-    arrays = _arrays(path)
     network = NetworkConfig(
         cut_layer=backbone[-1].name,
         normalise_features=False,
@@ -121,25 +123,85 @@ def read(path: Path, preset: InputPreset | None) -> CanonicalWeights:
     return CanonicalWeights(network, tensors, settings)
 
 
-def _layers(path: Path) -> list[_Layer]:
-    """The layers of the stored architecture, in order, as plain data; none where there is no such thing."""
+def _architecture_in(path: Path) -> Path:
+    """The model.json of a folder that has one."""
+    return path / ARCHITECTURE if (path / ARCHITECTURE).is_file() else path
+
+
+def _model(path: Path) -> tuple[list[KerasLayer], Arrays]:
+    """The layers in order and their arrays, which may lie in another file."""
+    if path.suffix == ".json":
+        return _json_layers(path), _arrays(_weights_beside(path))
+    if not _is_hdf5(path):
+        graph = FrozenGraph(path)
+        return graph_layers(graph), graph_arrays(graph)
+    layers = _hdf5_layers(path) or _json_layers(path.with_name(ARCHITECTURE))
+    if not _has_vlad(layers):
+        raise WeightsError(
+            f"{path}: holds weights without their architecture; put the {ARCHITECTURE} of its training "
+            "beside it."
+        )
+    return layers, _arrays(path)
+
+
+def _weights_beside(path: Path) -> Path:
+    found = [each for each in sorted(path.parent.iterdir()) if _is_hdf5(each) and _holds_vlad(each)]
+    if len(found) != 1:
+        names = ", ".join(each.name for each in found[:5]) or "none"
+        raise WeightsError(
+            f"{path}: expected one HDF5 file of its weights beside it, got {names}; name the one to import."
+        )
+    return found[0]
+
+
+def _has_vlad(layers: list[KerasLayer]) -> bool:
+    return any(layer.kind in VLAD_KINDS for layer in layers)
+
+
+def _is_hdf5(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+    except OSError:  # absent, or a folder
+        return False
+
+
+def _json_layers(path: Path) -> list[KerasLayer]:
+    """The layers that a JSON file describes; none if it is absent or something else."""
+    try:
+        with path.open("rb") as file:
+            return described_layers(file.read(MAX_ARCHITECTURE_BYTES))
+    except OSError:
+        return []
+
+
+def _hdf5_layers(path: Path) -> list[KerasLayer]:
+    """The layers of the architecture that is stored with the weights; none where there is no such thing."""
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            layers = json.loads(file.attrs["model_config"])["config"]["layers"]
-        return [
-            _Layer(each["class_name"], each["config"]["name"], each["config"]) for each in layers
-        ]
+            return described_layers(file.attrs["model_config"])
     except Exception:  # whatever a file can hold that is something else
         return []
 
 
-def _arrays(path: Path) -> dict[tuple[str, str], np.ndarray]:
+def _holds_vlad(path: Path) -> bool:
+    """Whether an HDF5 file holds the weights of a layer that has the name of theirs."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return any(name.startswith(VLAD_NAMES) for name in file.get("model_weights", file))
+    except Exception:
+        return False
+
+
+def _arrays(path: Path) -> Arrays:
     """(layer, weight) -> array; in between, files have their own sub-groups and suffixes."""
     import h5py
 
-    arrays: dict[tuple[str, str], np.ndarray] = {}
+    arrays: Arrays = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
@@ -151,7 +213,7 @@ def _arrays(path: Path) -> dict[tuple[str, str], np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             _refuse_huge(path, file)
-            file["model_weights"].visititems(visit)
+            file.get("model_weights", file).visititems(visit)
     except WeightsError:
         raise
     except Exception as error:  # h5py has many kinds for one cause
@@ -172,7 +234,7 @@ def _refuse_huge(path: Path, file: Any) -> None:
         )
 
 
-def _backbone(path: Path, arrays: dict[tuple[str, str], np.ndarray]) -> dict[str, Any]:
+def _backbone(path: Path, arrays: Arrays) -> dict[str, Any]:
     """Which backbone it is, from the layers that have weights, and its width."""
     names = [layer for layer, _ in arrays]
     backbone = next((each for layer, each in TELLTALE_LAYERS.items() if layer in names), None)
@@ -186,9 +248,7 @@ def _backbone(path: Path, arrays: dict[tuple[str, str], np.ndarray]) -> dict[str
     return {"backbone": backbone, "backbone_width": kernel.shape[-1] / 32 if kernel.ndim else 0.0}
 
 
-def _clusters(
-    path: Path, vlad: _Layer, arrays: dict[tuple[str, str], np.ndarray]
-) -> dict[str, Any]:
+def _clusters(path: Path, vlad: KerasLayer, arrays: Arrays) -> dict[str, Any]:
     """The number of clusters is not always stored, but a bias has one value for each and for each ghost."""
     ghosts = vlad.config.get("num_ghost_clusters") if vlad.kind == "GhostVLADLayer" else 0
     if not isinstance(ghosts, int):
@@ -197,7 +257,7 @@ def _clusters(
     return {"clusters": assigned - ghosts, "ghost_clusters": ghosts}
 
 
-def _input(path: Path, first: _Layer, preset: InputPreset) -> dict[str, Any]:
+def _input(path: Path, first: KerasLayer, preset: InputPreset) -> dict[str, Any]:
     match first.config.get("batch_input_shape"):
         case [_, height, width, (1 | 3) as channels]:
             return {
@@ -213,21 +273,19 @@ def _input(path: Path, first: _Layer, preset: InputPreset) -> dict[str, Any]:
             )
 
 
-def _settings(layer: _Layer) -> dict[str, Any]:
+def _settings(layer: KerasLayer) -> dict[str, Any]:
     stored = {key: layer.config[key] for key in SETTINGS if key in layer.config}
     return {"class_name": layer.kind} | stored
 
 
-def _weight(
-    path: Path, arrays: dict[tuple[str, str], np.ndarray], layer: str, weight: str
-) -> np.ndarray:
+def _weight(path: Path, arrays: Arrays, layer: str, weight: str) -> np.ndarray:
     if (layer, weight) not in arrays:
         raise WeightsError(f"{path}: the weights of {layer} are missing; is the file complete?")
     return arrays[layer, weight]
 
 
 def _canonical(
-    path: Path, arrays: dict[tuple[str, str], np.ndarray], vlad_layer: str, clusters: int
+    path: Path, arrays: Arrays, vlad_layer: str, clusters: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     for (layer, weight), array in arrays.items():
         try:

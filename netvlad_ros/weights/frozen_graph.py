@@ -28,7 +28,7 @@ MAX_INTEGER_BYTES = 1_000_000
 _GRAPH_NODE = 1
 _NODE_NAME, _NODE_OP, _NODE_INPUT, _NODE_ATTRIBUTE = 1, 2, 3, 5
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
-_VALUE_LIST, _VALUE_TENSOR = 1, 8
+_VALUE_LIST, _VALUE_SHAPE, _VALUE_TENSOR = 1, 7, 8
 _VALUE_PLAIN = {2: "bytes", 3: "int", 4: "float", 5: "int", 6: "int"}
 _LIST_INTS = 3
 _TENSOR_TYPE, _TENSOR_SHAPE, _TENSOR_CONTENT = 1, 2, 4
@@ -247,6 +247,8 @@ def _attribute(value: memoryview) -> Attribute | None:
                 _integers(each) for field, each in _fields(_block(content)) if field == _LIST_INTS
             ]
             return tuple(one for part in integers for one in part)
+        if number == _VALUE_SHAPE:
+            return _sizes(_block(content))
         kind = _VALUE_PLAIN.get(number)
         if kind == "float":
             return float(struct.unpack("<f", _block(content))[0])
@@ -276,11 +278,15 @@ def _signed(value: int) -> int:
 
 
 def _shape(tensor: list[Field]) -> tuple[int, ...]:
-    described = dict(tensor).get(_TENSOR_SHAPE, memoryview(b""))
-    sizes = [_length(each) for field, each in _fields(_block(described)) if field == _SHAPE_SIZE]
+    sizes = _sizes(_block(dict(tensor).get(_TENSOR_SHAPE, memoryview(b""))))
     if len(sizes) > MAX_DIMENSIONS or any(size < 0 for size in sizes):
-        raise ValueError(f"impossible shape {sizes[:MAX_DIMENSIONS]}")
-    return tuple(sizes)
+        raise ValueError(f"impossible shape {list(sizes[:MAX_DIMENSIONS])}")
+    return sizes
+
+
+def _sizes(shape: memoryview) -> tuple[int, ...]:
+    """-1 where a size is left open."""
+    return tuple(_length(each) for field, each in _fields(shape) if field == _SHAPE_SIZE)
 
 
 def _length(dimension: int | memoryview) -> int:

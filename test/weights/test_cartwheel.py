@@ -203,7 +203,7 @@ def test_a_preset_for_weights_that_need_none_is_refused(
 
 def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path: Path):
     assert refusal(tmp_path / "absent.h5") == "there is no such file."
-    assert "mpkuse/cartwheel_train; got no such file in this folder" in refusal(tmp_path)
+    assert "; got no such file in this folder" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,8 @@ def test_a_file_of_another_kind_is_refused_with_the_known_ones(content: bytes, t
     path.write_bytes(content)
     sentence = refusal(path)
     assert sentence.startswith("expected weights of ")
-    assert "mpkuse/cartwheel_train; got a file of another kind" in sentence
+    assert "mpkuse/cartwheel_train" in sentence
+    assert "; got a file of another kind" in sentence
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,8 @@ def test_another_hdf5_file_is_refused_with_the_known_ones(model_config: bytes, t
         file["model_weights/a/b"] = np.zeros(3)
     sentence = refusal(path)
     assert sentence.startswith("expected weights of ")
-    assert "mpkuse/cartwheel_train; got a file of another kind" in sentence
+    assert "mpkuse/cartwheel_train" in sentence
+    assert "; got a file of another kind" in sentence
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.99])
@@ -275,7 +277,10 @@ def with_layer(place: int, kind: str, name: str, **config: Any) -> Callable[[Lay
         (without("net_vlad_layer_1/bias"), "the weights of net_vlad_layer_1 are missing"),
         (without("net_vlad_layer_1/cluster_centers"), "netvlad/centres is missing"),
         (without("conv_dw_1/depthwise_kernel"), "expected MobileNet, MobileNetV2 or VGG16"),
-        (lambda layers, weights: weights.clear(), "can't be read to its end"),
+        (
+            lambda layers, weights: weights.clear(),
+            "expected MobileNet, MobileNetV2 or VGG16, got layers []",
+        ),
         (
             lambda layers, weights: weights.update({"extra/kernel": np.zeros(3, "f4")}),
             "extra/kernel is unknown",
