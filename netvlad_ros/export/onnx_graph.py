@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnx
 from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
@@ -28,6 +27,16 @@ from netvlad_ros.model.network import NetVLADNetwork
 OPSET = 18
 IR_VERSION = 10  # what the oldest ONNX Runtime of pyproject.toml reads
 INPUT, OUTPUT = "image_rgb", "descriptor"
+PRECISE = (
+    FirstDimensions,
+    GeneralisedMean,
+    InputNormalisation,
+    L2Normalisation,
+    NetVLAD,
+    layers.Flatten,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
+)
 ELEMENT_TYPES = {"fp32": np.float32, "fp16": np.float16}
 
 
@@ -61,6 +70,16 @@ def onnx_model(network: NetVLADNetwork, size_px: tuple[int, int], precision: str
     )
 
 
+def is_precise(node: str, network: NetVLADNetwork) -> bool:
+    """Whether a node of this name belongs to what 8 bits can't hold, or gain nothing from.
+
+    That is all but convolutions and whitening. In NetVLAD and its norms, the rows of clusters that are
+    hardly assigned to are many times smaller than the others.
+    """
+    names = [layer.name for layer in network.layers if isinstance(layer, PRECISE)]
+    return node == OUTPUT or any(node == name or node.startswith(f"{name}_") for name in names)
+
+
 class _Graph:
     """Nodes and constants so far; every value is named after the layer that makes it."""
 
@@ -80,7 +99,7 @@ class _Graph:
         return output
 
     def constant(self, name: str, values: Any, kind: Any = np.float32) -> str:
-        array = np.ascontiguousarray(values, kind)
+        array = np.asarray(values, kind, order="C")  # keeps a scalar one
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
@@ -127,21 +146,21 @@ def _input_normalisation(graph: _Graph, layer: InputNormalisation, inputs: list[
     x = graph.op("Transpose", inputs, f"{name}_channels_first", perm=[0, 3, 1, 2])
     x = graph.op("Cast", [x], f"{name}_float", to=TensorProto.FLOAT)
     if layer.channel_order == "bgr":
-        order = graph.constant(f"{name}_order", [2, 1, 0], np.int64)
+        order = graph.constant(f"{name}/order", [2, 1, 0], np.int64)
         x = graph.op("Gather", [x, order], f"{name}_bgr", axis=1)
     if layer.channel_order == "grey":
         x = _grey(graph, x, name)
-    offset = graph.constant(f"{name}_offset", np.reshape(layer.offset, (1, -1, 1, 1)))
-    scale = graph.constant(f"{name}_scale", np.reshape(layer.scale, (1, -1, 1, 1)))
+    offset = graph.constant(f"{name}/offset", np.reshape(layer.offset, (1, -1, 1, 1)))
+    scale = graph.constant(f"{name}/scale", np.reshape(layer.scale, (1, -1, 1, 1)))
     return graph.op("Mul", [graph.op("Sub", [x, offset], f"{name}_centred"), scale], name)
 
 
 def _grey(graph: _Graph, x: str, name: str) -> str:
     """The same integers as in model/layers.py."""
-    weights = graph.constant(f"{name}_grey_weights", np.reshape(GREY_WEIGHTS, (1, 3, 1, 1)))
-    half = graph.constant(f"{name}_grey_half", 2.0 ** (GREY_BITS - 1))
-    unit = graph.constant(f"{name}_grey_unit", 2.0**-GREY_BITS)
-    axes = graph.constant(f"{name}_grey_axes", [1], np.int64)
+    weights = graph.constant(f"{name}/grey_weights", np.reshape(GREY_WEIGHTS, (1, 3, 1, 1)))
+    half = graph.constant(f"{name}/grey_half", 2.0 ** (GREY_BITS - 1))
+    unit = graph.constant(f"{name}/grey_unit", 2.0**-GREY_BITS)
+    axes = graph.constant(f"{name}/grey_axes", [1], np.int64)
     x = graph.op("Mul", [x, weights], f"{name}_grey_weighted")
     x = graph.op("ReduceSum", [x, axes], f"{name}_grey_sum", keepdims=1)
     x = graph.op("Add", [x, half], f"{name}_grey_rounded")
@@ -223,10 +242,11 @@ def _add(graph: _Graph, layer: Any, inputs: list[str]) -> str:
 def _l2_normalisation(graph: _Graph, layer: L2Normalisation, inputs: list[str]) -> str:
     x, name = graph.single(inputs[0]), layer.name
     is_image = len(layer.input.shape) == 4
-    axes = graph.constant(f"{name}_axes", [1 if is_image else -1], np.int64)
-    total = graph.op("ReduceSumSquare", [x, axes], f"{name}_total", keepdims=1)
+    axes = graph.constant(f"{name}/axes", [1 if is_image else -1], np.int64)
+    squares = graph.op("Mul", [x, x], f"{name}_squares")
+    total = graph.op("ReduceSum", [squares, axes], f"{name}_total", keepdims=1)
     least = EPSILON**2 if layer.safeguard == "clamped_norm" else EPSILON
-    epsilon = graph.constant(f"{name}_epsilon", least)
+    epsilon = graph.constant(f"{name}/epsilon", least)
     guard = "Add" if layer.safeguard == "added" else "Max"
     length = graph.op("Sqrt", [graph.op(guard, [total, epsilon], f"{name}_safe")], f"{name}_length")
     return graph.op("Div", [x, length], name)
@@ -235,7 +255,7 @@ def _l2_normalisation(graph: _Graph, layer: L2Normalisation, inputs: list[str]) 
 def _netvlad(graph: _Graph, layer: NetVLAD, inputs: list[str]) -> str:
     x, name = graph.single(inputs[0]), layer.name
     depth = layer.centres.shape[-1]
-    shape = graph.constant(f"{name}_shape", [0, depth, -1], np.int64)
+    shape = graph.constant(f"{name}/shape", [0, depth, -1], np.int64)
     x = graph.op("Reshape", [x, shape], f"{name}_features")  # (B, D, N)
     kernel = graph.constant(f"{name}/assignment", _array(layer.assignment).T)
     scores = graph.op("MatMul", [kernel, x], f"{name}_products")  # (B, K + G, N)
@@ -245,13 +265,13 @@ def _netvlad(graph: _Graph, layer: NetVLAD, inputs: list[str]) -> str:
     a = graph.op("Softmax", [scores], f"{name}_assigned", axis=1)
     if layer.ghost_clusters:
         bounds = [
-            graph.constant(f"{name}_{which}", [value], np.int64)
+            graph.constant(f"{name}/{which}", [value], np.int64)
             for which, value in (("first", 0), ("last", layer.clusters), ("axis", 1))
         ]
         a = graph.op("Slice", [a, *bounds], f"{name}_kept")  # (B, K, N)
     transposed = graph.op("Transpose", [x], f"{name}_rows", perm=[0, 2, 1])  # (B, N, D)
     total = graph.op("MatMul", [a, transposed], f"{name}_total")  # (B, K, D)
-    axes = graph.constant(f"{name}_axes", [2], np.int64)
+    axes = graph.constant(f"{name}/axes", [2], np.int64)
     mass = graph.op("ReduceSum", [a, axes], f"{name}_mass", keepdims=1)  # (B, K, 1)
     centres = graph.constant(f"{name}/centres", _array(layer.centres))
     return graph.op("Sub", [total, graph.op("Mul", [mass, centres], f"{name}_means")], name)
@@ -271,7 +291,7 @@ def _dense(graph: _Graph, layer: Any, inputs: list[str]) -> str:
 
 def _first_dimensions(graph: _Graph, layer: FirstDimensions, inputs: list[str]) -> str:
     bounds = [
-        graph.constant(f"{layer.name}_{which}", [value], np.int64)
+        graph.constant(f"{layer.name}/{which}", [value], np.int64)
         for which, value in (("first", 0), ("last", layer.dims), ("axis", 1))
     ]
     return graph.op("Slice", [graph.single(inputs[0]), *bounds], layer.name)
@@ -288,9 +308,9 @@ def _global_pooling(kind: str) -> Callable[[_Graph, Any, list[str]], str]:
 def _generalised_mean(graph: _Graph, layer: GeneralisedMean, inputs: list[str]) -> str:
     x, name = graph.single(inputs[0]), layer.name
     exponent = _array(layer.exponent)
-    least = graph.constant(f"{name}_least", 1e-6)
+    least = graph.constant(f"{name}/least", 1e-6)
     power = graph.constant(f"{name}/exponent", exponent)
-    root = graph.constant(f"{name}_root", 1.0 / exponent)
+    root = graph.constant(f"{name}/root", 1.0 / exponent)
     x = graph.op("Pow", [graph.op("Max", [x, least], f"{name}_positive"), power], f"{name}_powers")
     x = graph.op("GlobalAveragePool", [x], f"{name}_mean")
     return graph.op("Pow", [graph.op("Flatten", [x], f"{name}_flat", axis=1), root], name)
@@ -314,13 +334,3 @@ _CONVERTERS: dict[type, Callable[[_Graph, Any, list[str]], str]] = {
     layers.GlobalAveragePooling2D: _global_pooling("GlobalAveragePool"),
     GeneralisedMean: _generalised_mean,
 }
-
-
-def save(model: Any, path: Any) -> None:
-    """Writes the file. Raises ModelError above the 2 GB that one ONNX file can have."""
-    try:
-        onnx.save(model, path)
-    except ValueError as error:
-        raise ModelError(
-            f"{path}: an ONNX file holds at most 2 GB ({error}); export to openvino."
-        ) from None

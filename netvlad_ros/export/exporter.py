@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Writes a network for another runtime, and keeps the file only if its descriptors are those of Keras."""
+
+import contextlib
+import hashlib
+import importlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from netvlad_ros.errors import ModelError
+from netvlad_ros.export.formats import BARS, Format, Request, refuse_precision
+from netvlad_ros.model.forward import Forward, compile_forward
+from netvlad_ros.model.network import NetVLADNetwork
+from netvlad_ros.runtime.keras_model import describe
+from netvlad_ros.runtime.model import ModelDescription
+from netvlad_ros.runtime.read import open_model, runtime_of
+
+# Files whose similarities differ by less from those of the original share its databases: no threshold is
+# known more precisely.
+INTERCHANGEABLE_SHIFT = 0.01
+MADE_UP_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the descriptors of two models compare on the same images.
+
+    cosines:          (images,) similarity of both descriptors of an image.
+    similarity_shift: by how much a similarity changes at most when one of its two images went through the
+                      other model, as it does when a database is shared.
+    """
+
+    cosines: np.ndarray
+    similarity_shift: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written and accepted."""
+
+    path: Path
+    description: ModelDescription
+    agreement: Agreement
+    is_interchangeable: bool
+
+
+def export_network(
+    network: NetVLADNetwork,
+    path: Path,
+    format: Format,
+    precision: str,
+    size_px: tuple[int, int],
+    images: np.ndarray | None = None,
+) -> Export:
+    """Writes a network to path.
+
+    size_px: (width, height), the only input size of the file.
+    images:  (N, height, width, 3) uint8 RGB to compare both on; int8 is calibrated on every other one.
+             Without any, made-up ones serve, for other precisions than int8.
+    Raises ModelError, and leaves path as it was, if the format does not have the precision, or if the least
+    cosine is below BARS.
+    """
+    refuse_precision(format, precision)
+    images = made_up_images(size_px) if images is None and precision != "int8" else images
+    calibration, checked = _divided(images, precision)
+    request = Request(size_px, precision, calibration)
+    with _draft(path) as draft:
+        format.write(network, draft, request)
+        made = describe_export(network, request)
+        agreement = compare(
+            compile_forward(network, "auto"), open_model(draft, description=made).forward, checked
+        )
+        _refuse_different(path, precision, agreement)
+        made = _measured(made, draft, agreement)
+        _attach(draft, made)
+        return Export(
+            _moved(draft, path), made, agreement, made.fingerprint == network.fingerprint()
+        )
+
+
+def describe_export(network: NetVLADNetwork, request: Request) -> ModelDescription:
+    """What the network says of itself, for one size in one precision."""
+    return replace(
+        describe(network),
+        input_width_px=request.size_px[0],
+        input_height_px=request.size_px[1],
+        has_fixed_size=True,
+        precision=request.precision,
+    )
+
+
+def compare(original: Forward, other: Forward, images: np.ndarray) -> Agreement:
+    """Both on the same images, (N, height, width, 3) uint8 RGB, one at a time."""
+    ours = np.concatenate([original(image[None]) for image in images])
+    theirs = np.concatenate([other(image[None]) for image in images])
+    return Agreement(
+        cosines=np.einsum("nd,nd->n", ours, theirs),
+        similarity_shift=float(np.abs(theirs @ ours.T - ours @ ours.T).max()),
+    )
+
+
+def made_up_images(size_px: tuple[int, int]) -> np.ndarray:
+    """Coloured noise at several scales, always the same: (N, height, width, 3) uint8."""
+    rng = np.random.default_rng(0)
+    return np.stack([_noise(rng, size_px, 4 << (n % 5)) for n in range(MADE_UP_IMAGES)])
+
+
+def _noise(rng: np.random.Generator, size_px: tuple[int, int], blobs: int) -> np.ndarray:
+    coarse = rng.integers(0, 256, (blobs, blobs, 3), np.uint8)
+    return cv2.resize(coarse, size_px, interpolation=cv2.INTER_CUBIC)
+
+
+def _divided(images: np.ndarray | None, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images to calibrate on and others to check with."""
+    if precision != "int8":
+        assert images is not None
+        return images[:0], images
+    if images is None or len(images) < 2:
+        raise ModelError(
+            "--precision int8: expected images of places to find the ranges of values on, a hundred or more "
+            "(--images FOLDER); got fewer than two."
+        )
+    return images[::2], images[1::2]
+
+
+def _refuse_different(path: Path, precision: str, agreement: Agreement) -> None:
+    worst = float(agreement.cosines.min())
+    if not worst >= BARS[precision]:  # NaN is not
+        raise ModelError(
+            f"{path}: not written, as {precision} changes the descriptors too much: cosine {worst:.6f} on "
+            f"the worst of {len(agreement.cosines)} images, at least {BARS[precision]} is expected; take "
+            "another precision or format, or calibrate on more images."
+        )
+
+
+def _measured(made: ModelDescription, draft: Path, agreement: Agreement) -> ModelDescription:
+    """With its cosine, and a fingerprint of its own if it can't share databases with the original."""
+    made = replace(made, cosine=float(agreement.cosines.min()))
+    if agreement.similarity_shift <= INTERCHANGEABLE_SHIFT:
+        return made
+    return replace(made, fingerprint=f"{made.fingerprint}-{made.precision}-{_digest(draft)}")
+
+
+def _digest(draft: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(each for each in draft.parent.rglob("*") if each.is_file()):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:8]
+
+
+def _attach(draft: Path, description: ModelDescription) -> None:
+    module = importlib.import_module(f"netvlad_ros.runtime.{runtime_of(draft)}_model")
+    module.attach_description(draft, description)
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A path of the same name in a new folder beside, which vanishes with all that was not moved."""
+    try:
+        folder = tempfile.mkdtemp(prefix=".export-", dir=path.parent)
+    except OSError as error:
+        raise ModelError(f"{path}: can't write there ({error.strerror}).") from None
+    try:
+        yield Path(folder) / path.name
+    except OSError as error:
+        raise ModelError(f"{path}: can't write the model ({error.strerror or error}).") from None
+    finally:
+        shutil.rmtree(folder)
+
+
+def _moved(draft: Path, path: Path) -> Path:
+    """Moves what was written to its place: the weights first, then the file that needs them."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    for file in sorted(draft.parent.iterdir(), key=lambda file: file.suffix):
+        file.replace(path.with_name(file.name))
+    return path

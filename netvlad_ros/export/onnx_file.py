@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Writes .onnx files, in 8 bits too."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from netvlad_ros.errors import ModelError
+from netvlad_ros.export.formats import Request
+from netvlad_ros.export.onnx_graph import INPUT, is_precise, onnx_model
+from netvlad_ros.model.network import NetVLADNetwork
+
+
+def write_onnx(network: NetVLADNetwork, path: Path, request: Request) -> None:
+    """For ONNX Runtime: 8-bit activations are unsigned, as its CPU kernels are fastest."""
+    if request.precision == "int8":
+        _write_quantised(network, path, request, symmetric=False)
+    else:
+        save_onnx(network, path, request.size_px, request.precision)
+
+
+def write_tensorrt(network: NetVLADNetwork, path: Path, request: Request) -> None:
+    """For TensorRT, which takes half precision by a flag and 8-bit activations only if symmetric."""
+    if request.precision == "int8":
+        _write_quantised(network, path, request, symmetric=True)
+    else:
+        save_onnx(network, path, request.size_px, "fp32")
+
+
+def save_onnx(
+    network: NetVLADNetwork, path: Path, size_px: tuple[int, int], precision: str
+) -> None:
+    """Writes a file. Raises ModelError above the 2 GB that one ONNX file can have."""
+    try:
+        onnx.save(onnx_model(network, size_px, precision), path)
+    except ValueError as error:
+        raise ModelError(
+            f"an ONNX file holds at most 2 GB ({str(error)[:100]}); export to savedmodel."
+        ) from None
+
+
+def _write_quantised(
+    network: NetVLADNetwork, path: Path, request: Request, symmetric: bool
+) -> None:
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    kind = quantization.QuantType.QInt8 if symmetric else quantization.QuantType.QUInt8
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of what is done here
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+        save_onnx(network, plain, request.size_px, "fp32")
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        nodes = [node.name for node in onnx.load(prepared, load_external_data=False).graph.node]
+        quantization.quantize_static(
+            prepared,
+            path,
+            _Calibration(request.calibration),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=kind,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=[name for name in nodes if is_precise(name, network)],
+            extra_options={"ActivationSymmetric": symmetric},
+        )
+
+
+class _Calibration:
+    """What ONNX Runtime's quantiser draws images from."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images: Iterator[np.ndarray] = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {INPUT: image[None]}
