@@ -52,6 +52,9 @@ class CanonicalWeights:
 class Importer:
     """One origin of weights: how its files are known and how they are read.
 
+    recognises: whether a file, a folder, the prefix of a checkpoint or nothing at all is one of them; it only
+        looks at the beginning or at the names inside and never raises.
+    read: all of it, with the preset that the user chose. Raises WeightsError.
     presets: by name, how their input may be scaled; none where the files say it themselves.
     """
 

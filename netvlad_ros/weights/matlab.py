@@ -224,11 +224,14 @@ def _head(
 
 def _refuse_other_norm(path: Path, layer: Layer, window: int) -> None:
     """x / (kappa + alpha * sum x^2)^beta over so many neighbouring channels, which has to be all of them."""
-    param = layer.get("param")
+    expected, param = [window, 1e-12, 1, 0.5], layer.get("param")
     values = param.reshape(-1).tolist() if isinstance(param, np.ndarray) else param
-    if values != [window, 1e-12, 1, 0.5]:
+    is_same = (
+        isinstance(values, list) and len(values) == 4 and np.allclose(values, expected, 1e-6, 0)
+    )
+    if not is_same:
         raise WeightsError(
-            f"{path}: expected param {[window, 1e-12, 1, 0.5]} of layer {_name(layer)!r}, an L2 norm, got "
+            f"{path}: expected param {expected} of layer {_name(layer)!r}, an L2 norm, got "
             f"{values}; was the architecture changed?"
         )
 

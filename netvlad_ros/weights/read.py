@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Foreign weights in, a network out: looks at what is there and picks the importer."""
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,7 @@ def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLAD
     Raises WeightsError for what no importer knows, is incomplete or ambiguous, or another preset.
     """
     path = Path(path)
+    _refuse_unreadable(path)
     if not is_archive(path):
         return _import(path, input_preset)
     with tempfile.TemporaryDirectory(prefix="netvlad-") as folder:
@@ -39,6 +42,18 @@ def import_weights(path: str | Path, input_preset: str | None = None) -> NetVLAD
             return _import(Path(folder), input_preset)
         except WeightsError as error:  # the user knows the archive, not where it was unpacked
             raise WeightsError(str(error).replace(folder, str(path))) from None
+
+
+def _refuse_unreadable(path: Path) -> None:
+    try:
+        path.stat()
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileNotFoundError, NotADirectoryError):
+        return  # it may be the prefix of a checkpoint
+    except (OSError, ValueError) as error:  # a name that is too long, or no name at all
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{str(path)[:200]!r}: can't be read ({reason}).") from None
 
 
 def _import(path: Path, input_preset: str | None) -> NetVLADNetwork:

@@ -114,6 +114,12 @@ def test_a_network_without_normalised_features_says_so(tmp_path: Path):
     assert not IMPORTER.read(path, None).network.normalise_features
 
 
+def test_the_epsilon_of_a_norm_may_be_of_single_precision(tmp_path: Path):
+    param = np.array([[2 * DEPTH, 1e-12, 1, 0.5]], np.float32)
+    path = write_matlab(tmp_path / "net.mat", thin_tensors(), edit=instead("preL2", param=param))
+    assert IMPORTER.read(path, None).network.normalise_features
+
+
 def test_pca_without_whitening_is_a_layer_like_it(tmp_path: Path):
     def rename(layers: list[Any]) -> None:
         layers[place("WPCA")]["name"] = "PCA"

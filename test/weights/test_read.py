@@ -93,6 +93,19 @@ def test_an_archive_is_removed_once_it_is_read(tmp_path: Path, monkeypatch: pyte
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path):
+    with pytest.raises(WeightsError, match="can't be read"):
+        import_weights(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_matlab(tmp_path / "net.mat", thin_tensors())
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(WeightsError, match=r"can't be read \(Permission denied\)\.$"):
+        import_weights(tmp_path / "net.mat")
+
+
 def test_an_empty_folder_lists_the_known_origins(tmp_path: Path):
     sentence = refusal(tmp_path)
     for importer in IMPORTERS:
