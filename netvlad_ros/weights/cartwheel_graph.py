@@ -117,7 +117,7 @@ def _placeholder(graph: FrozenGraph) -> str:
     names = [node.name for node in graph.nodes.values() if node.kind == "Placeholder"]
     if len(names) != 1 or not INPUT.fullmatch(names[0]):
         raise WeightsError(
-            f"{graph.path}: expected one input, named input_1 or alike, got {', '.join(names[:3]) or 'none'}."
+            f"{graph.path}: expected one input, named input_1 or alike, got {names[:3] or 'none'}."
         )
     return names[0]
 
@@ -148,7 +148,7 @@ def _layer(graph: FrozenGraph, nodes: list[Node], ending: str) -> KerasLayer:
     first = nodes[0]
     if first.kind not in OPERATIONS:
         raise WeightsError(
-            f"{graph.path}: the operation {first.kind} of {first.name} is not known here; freeze the model "
+            f"{graph.path}: the operation {first.kind!r} of {first.name!r} is not known; freeze the model "
             "with the learning phase set to 0."
         )
     kind, settings = OPERATIONS[first.kind]

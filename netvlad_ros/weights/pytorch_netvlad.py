@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""State dicts of PyTorch projects: pytorch-NetVlad (Swarm-SLAM too), Patch-NetVLAD, OpenIBL and hloc.
+"""State dicts of PyTorch projects: pytorch-NetVlad, Patch-NetVLAD, OpenIBL and hloc.
 
 | origin                            | input                              | whitening columns |
 |-----------------------------------|------------------------------------|-------------------|
-| Nanne/pytorch-NetVlad, MISTLab's  | RGB 0..1, ImageNet mean/std        | none              |
+| Nanne/pytorch-NetVlad             | RGB 0..1, ImageNet mean/std        | none              |
 | QVPR/Patch-NetVLAD                | the same, 640 x 480                | k * D + d         |
 | yxgeee/OpenIBL                    | RGB 0..255 less a mean, 640 x 480  | k * D + d         |
 | cvg/Hierarchical-Localization     | RGB 0..255 less the .mat's mean    | d * K + k         |
+
+Swarm-SLAM's (lajoiepy/cslam) are those of pytorch-NetVlad, with images cropped and resized to 224 x 224.
 """
 
 import json
@@ -239,7 +241,7 @@ def _state(path: Path) -> _State:
         known = ", ".join(each.centres[0] for each in LAYOUTS)
         raise WeightsError(
             f"{path}: expected the tensors of a NetVLAD network, one of {known} among them, got "
-            f"{', '.join(list(tensors)[:4]) or 'none'}; is it a checkpoint of another network?"
+            f"{[name[:80] for name in tensors][:4] or 'none'}; is it a checkpoint of another network?"
         )
     return _State(path, tensors, layout, _flags(path) if layout is NANNE else {})
 
@@ -261,7 +263,7 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
                 "model.state_dict()."
             )
         if name in tensors:
-            raise WeightsError(f"{path}: {name} is there twice, with and without `module.`.")
+            raise WeightsError(f"{path}: {name[:80]!r} is there twice, with and without `module.`.")
         tensors[name] = value
     if sum(tensor.bytes for tensor in tensors.values()) > path.stat().st_size:
         raise WeightsError(
@@ -271,7 +273,8 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _kind(value: Any) -> str:
-    return getattr(value, "name", type(value).__name__)
+    """What a file holds instead of a tensor, in words that fit on a line."""
+    return ascii(getattr(value, "name", type(value).__name__))[1:-1][:80]
 
 
 def _flags(path: Path) -> dict[str, Any]:
@@ -358,8 +361,8 @@ def _refuse_contradiction(state: _State, network: NetworkConfig) -> None:
         asked = state.flags.get(flag, value)
         if asked != value:
             raise WeightsError(
-                f"{state.path}: expected {flag} {asked!r}, as flags.json says, got tensors of {value!r}; do "
-                "both come from the same run?"
+                f"{state.path}: expected {flag} {repr(asked)[:80]}, as flags.json says, got tensors of "
+                f"{value!r}; do both come from the same run?"
             )
 
 

@@ -245,11 +245,11 @@ def without(name: str) -> Callable[[Any], Any]:
         (without("net_vlad_layer_1/convolution"), "nothing feeds net_vlad_layer_1"),
         (
             lambda graph: setattr(node(graph, "input_1"), "name", "image"),
-            "expected one input, named input_1 or alike, got image",
+            "expected one input, named input_1 or alike, got ['image']",
         ),
         (
             lambda graph: setattr(node(graph, "Conv1_relu/Relu6"), "op", "Elu"),
-            "the operation Elu of Conv1_relu/Relu6 is not known here",
+            "the operation 'Elu' of 'Conv1_relu/Relu6' is not known",
         ),
         (
             lambda graph: setattr(node(graph, "Conv1_relu/Relu6"), "name", "relu_x/Relu6"),

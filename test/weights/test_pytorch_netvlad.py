@@ -277,7 +277,7 @@ def with_array(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[Stat
         ),
         (
             lambda state: state.update({"encoder.module.0.bias": np.zeros(64, "f4")}),
-            "encoder.0.bias is there twice",
+            "'encoder.0.bias' is there twice",
         ),
         (
             lambda state: state.update({"pool.alpha": 5.0}),
