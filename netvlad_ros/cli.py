@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
     "replay": "find the loops in a bag, without ROS",
     "search": "find the images of a folder that look most like a picture",
+    "show": "draw which cluster each part of an image is assigned to",
 }
 
 
