@@ -14,6 +14,7 @@ NAMES = {
     "extractor": "from an array to a descriptor, beside the bare network",
     "index": "search and add, beside Faiss's flat index, up to 100,000 keyframes",
     "node": "from an image received to its descriptor published, by stage",
+    "runtimes": "TensorFlow, LiteRT, ONNX Runtime and OpenVINO beside the graph of netvlad_tf_open",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }
 
@@ -31,6 +32,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--minutes", type=float, default=1.0, help="length of the overload (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", help="to calibrate 8-bit networks on; made-up ones by default"
+    )
+    parser.add_argument(
+        "--scratch", metavar="FOLDER", help="for 5 GB of model files; the system's by default"
     )
     arguments = parser.parse_args()
     unknown = set(arguments.names) - NAMES.keys()

@@ -32,6 +32,29 @@ def slow_model(folder: Path) -> Path:
     return _saved(network, folder / "slow.keras")
 
 
+def vgg16_netvlad_pca(folder: Path) -> Path:
+    """The network of netvlad_tf_open: 64 clusters, whitened to 4096 dimensions, 149 million weights.
+
+    Weights are drawn so that values keep their size from layer to layer, as in a trained network.
+    """
+    import keras
+    import numpy as np
+
+    from netvlad_ros.model import build_network, save_model
+
+    rng = np.random.default_rng(0)
+    deviations = {"netvlad/assignment": 10.0, "netvlad/centres": 0.05, "whitening/kernel": 1.0}
+    network = NetworkConfig(input_offset=(123.68, 116.779, 103.939), whitening_dims=4096)
+    model = build_network(network)
+    for weight in model.weights:
+        he = np.sqrt(2 / np.prod(weight.shape[:-1])) if len(weight.shape) == 4 else 0.05
+        values = rng.standard_normal(weight.shape, np.float32)
+        values *= np.float32(deviations.get(weight.path, he))
+        weight.assign(keras.ops.convert_to_tensor(values))
+    save_model(model, folder / "vgg16.keras")
+    return folder / "vgg16.keras"
+
+
 def _saved(network: NetworkConfig, path: Path) -> Path:
     from netvlad_ros.model import build_network, save_model
 

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_precision(format, arguments.precision)
     network = load_model(arguments.model)
     size_px = _size(arguments.size, network)
-    images = _images(arguments.images, size_px) if arguments.images else None
+    images = read_images(arguments.images, size_px) if arguments.images else None
     export = export_network(network, arguments.output, format, arguments.precision, size_px, images)
     _tell(export)
     if format.name == "tensorrt":
@@ -90,7 +90,7 @@ def _size(text: str | None, network: "NetVLADNetwork") -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _images(folder: str, size_px: tuple[int, int]) -> "np.ndarray":
+def read_images(folder: str, size_px: tuple[int, int]) -> "np.ndarray":
     """Evenly drawn from the folder, as the network sees them; what can't be read is left out."""
     import numpy as np
     from tqdm import tqdm
