@@ -363,4 +363,4 @@ def test_a_patch_netvlad_of_full_size_is_imported_within_its_memory(tmp_path: Pa
     )
     dims, peak_kib = map(int, done.stdout.split()[-2:])
     assert dims == 4096
-    assert peak_kib * 1024 < 4 * GIB
+    assert peak_kib * 1024 < 5 * GIB
