@@ -63,7 +63,7 @@ def export_network(
     size_px: (width, height), the only input size of the file.
     images:  (N, height, width, 3) uint8 RGB to compare both on; int8 is calibrated on every other one.
              Without any, made-up ones serve, for other precisions than int8.
-    Raises ModelError, and leaves path as it was, if the format does not have the precision, or if the least
+    Raises ModelError, and leaves path as it was, if the format does not have the precision, or if the mean
     cosine is below BARS.
     """
     refuse_precision(format, precision)
@@ -130,18 +130,18 @@ def _divided(images: np.ndarray | None, precision: str) -> tuple[np.ndarray, np.
 
 
 def _refuse_different(path: Path, precision: str, agreement: Agreement) -> None:
-    worst = float(agreement.cosines.min())
-    if not worst >= BARS[precision]:  # NaN is not
+    mean = float(agreement.cosines.mean())
+    if not mean >= BARS[precision]:  # NaN is not
         raise ModelError(
-            f"{path}: not written, as {precision} changes the descriptors too much: cosine {worst:.6f} on "
-            f"the worst of {len(agreement.cosines)} images, at least {BARS[precision]} is expected; take "
-            "another precision or format, or calibrate on more images."
+            f"{path}: not written, as {precision} changes the descriptors too much: mean cosine {mean:.6f} over "
+            f"{len(agreement.cosines)} images, at least {BARS[precision]} is expected; take another precision "
+            "or format, or calibrate on more images."
         )
 
 
 def _measured(made: ModelDescription, draft: Path, agreement: Agreement) -> ModelDescription:
     """With its cosine, and a fingerprint of its own if it can't share databases with the original."""
-    made = replace(made, cosine=float(agreement.cosines.min()))
+    made = replace(made, cosine=float(agreement.cosines.mean()))
     if agreement.similarity_shift <= INTERCHANGEABLE_SHIFT:
         return made
     return replace(made, fingerprint=f"{made.fingerprint}-{made.precision}-{_digest(draft)}")

@@ -10,7 +10,7 @@ import numpy as np
 from netvlad_ros.errors import ModelError
 from netvlad_ros.model.network import NetVLADNetwork
 
-# Least cosine to the descriptors of Keras with which a file is accepted.
+# Least mean cosine to the descriptors of Keras with which a file is accepted.
 BARS = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999, "int8": 0.99}
 
 

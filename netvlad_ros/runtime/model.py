@@ -12,6 +12,7 @@ from netvlad_ros.errors import ModelError
 
 # Under this name a description is stored in the files of all runtimes.
 DESCRIPTION = "netvlad_ros"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ModelDescription:
     input_*_px:        the size that images are resized to; 0 if they keep their own.
     has_fixed_size:    whether this is the only size that the file takes.
     precision:         fp32, fp16, bf16 or int8.
-    cosine:            least similarity to the descriptors of the model it was made of.
+    cosine:            mean similarity to the descriptors of the model it was made of.
     """
 
     fingerprint: str
@@ -64,11 +65,15 @@ def read_description(text: str | bytes | None, path: Any) -> ModelDescription:
     wrong = [
         item.name
         for item in dataclasses.fields(ModelDescription)
-        if not isinstance(getattr(description, item.name), type(item.default))
-        and item.default is not dataclasses.MISSING
+        if type(getattr(description, item.name)) is not item.type
     ]
-    if wrong or not isinstance(description.descriptor_dims, int):
+    if wrong:
         raise ModelError(
             f"{path}: its description is damaged ({', '.join(wrong)}); export it again."
+        )
+    if description.precision not in PRECISIONS:
+        raise ModelError(
+            f"{path}: expected precision {', '.join(PRECISIONS)}, got precision {description.precision}; "
+            "update the package, or export it again."
         )
     return description

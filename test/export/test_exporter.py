@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""Files for other runtimes: the same descriptors as Keras, or no file."""
+
+import re
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from netvlad_ros import cli
+from netvlad_ros.config import ExtractorConfig, NetworkConfig
+from netvlad_ros.errors import ModelError
+from netvlad_ros.export import exporter
+from netvlad_ros.export.exporter import export_network, made_up_images
+from netvlad_ros.export.formats import FORMATS
+from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.model import NetVLADNetwork, build_network, save_model
+from netvlad_ros.weights.read import import_weights
+
+for package in ("openvino", "nncf", "onnx", "onnxruntime", "ai_edge_litert"):
+    pytest.importorskip(package)
+
+SIZE_PX = (96, 64)
+FILES = {"openvino": "m.xml", "onnx": "m.onnx", "litert": "m.tflite", "frozen-pb": "m.pb"} | {
+    "savedmodel": "m"
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> NetVLADNetwork:
+    """A small network with made-up weights, always the same."""
+    keras.utils.set_random_seed(0)
+    return build_network(
+        NetworkConfig(
+            backbone="mobilenet",
+            backbone_width=0.25,
+            cut_layer="conv_pw_3_relu",
+            clusters=4,
+            input_width_px=SIZE_PX[0],
+            input_height_px=SIZE_PX[1],
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def original(network: NetVLADNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("original") / "model.keras"
+    save_model(network, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def genuine(shared: Path) -> NetVLADNetwork:
+    """A trained network."""
+    source = shared / "reference/cartwheel/mobilenetv2_color_1024.h5"
+    return import_weights(source, "cartwheel-centred")
+
+
+@pytest.fixture(scope="session")
+def places(shared: Path) -> np.ndarray:
+    """Real images, at the input size of the trained network."""
+    files = sorted((shared / "data/rtabmap_samples/images").iterdir(), key=lambda f: int(f.stem))
+    return np.stack([cv2.resize(cv2.imread(str(f))[..., ::-1], (320, 240)) for f in files])
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_every_kind_of_file_gives_the_descriptors_of_the_original(
+    format: str, network: NetVLADNetwork, original: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / FILES[format]
+    export = export_network(network, path, FORMATS[format], "fp32", SIZE_PX)
+    exported, expected = NetVLADExtractor(path), NetVLADExtractor(original)
+    image = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    images = [image, image[::-1].copy()]
+    difference = exported.extract_batch(images) - expected.extract_batch(images)
+    assert np.abs(difference).max() < 1e-5
+    assert exported.fingerprint == expected.fingerprint
+    assert export.is_interchangeable
+    assert exported.size_px == SIZE_PX
+    assert not list(tmp_path.glob(".export-*"))
+
+
+@pytest.mark.parametrize("format", ["frozen-pb", "savedmodel"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_tensorflow_multiplies_in_half_precision(
+    format: str, precision: str, network: NetVLADNetwork, tmp_path: Path
+) -> None:
+    path = tmp_path / FILES[format]
+    export = export_network(network, path, FORMATS[format], precision, SIZE_PX)
+    assert 0.999 <= export.agreement.cosines.min() < 0.9999999
+    assert NetVLADExtractor(path).description == export.description
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx", "litert"])
+def test_a_trained_network_in_8_bits_finds_the_same_places(
+    format: str, genuine: NetVLADNetwork, places: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / FILES[format]
+    export = export_network(genuine, path, FORMATS[format], "int8", (320, 240), places)
+    assert export.agreement.cosines.mean() > 0.99
+    assert len(export.agreement.cosines) == len(places) // 2  # none that it was calibrated on
+    files = path.parent.glob(f"{path.stem}.*")
+    assert sum(file.stat().st_size for file in files) < 0.6 * 4 * genuine.count_params()
+
+
+def test_a_file_whose_similarities_move_needs_a_database_of_its_own(
+    genuine: NetVLADNetwork, places: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "INTERCHANGEABLE_SHIFT", 1e-4)
+    paths = [tmp_path / "a.xml", tmp_path / "b.xml"]
+    for path, images in zip(paths, (places, places[:40]), strict=True):
+        export = export_network(genuine, path, FORMATS["openvino"], "int8", (320, 240), images)
+        assert not export.is_interchangeable
+    prints = {NetVLADExtractor(path).fingerprint for path in paths}
+    assert len(prints) == 2
+    assert all(each.startswith(f"{genuine.fingerprint()}-int8-") for each in prints)
+
+
+def test_a_file_that_is_too_far_off_is_not_written(
+    network: NetVLADNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"what was there before")
+    monkeypatch.setitem(exporter.BARS, "fp16", 1.1)
+    with pytest.raises(
+        ModelError, match=r"not written, as fp16 changes .* mean cosine 1\.0\d+ over"
+    ):
+        export_network(network, path, FORMATS["onnx"], "fp16", SIZE_PX)
+    assert path.read_bytes() == b"what was there before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_made_up_images_are_always_the_same_and_have_something_to_see() -> None:
+    images = made_up_images((40, 30))
+    assert images.shape == (8, 30, 40, 3)
+    assert np.array_equal(images, made_up_images((40, 30)))
+    assert images.std(axis=(1, 2, 3)).min() > 10
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-o", "m.pb", "--precision", "int8"], "int8 is to be had with litert, onnx, openvino"),
+        (["-o", "m.onnx", "--precision", "bf16"], "onnx files have fp32, fp16, int8; bf16"),
+        (["-o", "m.xml", "--precision", "int8"], "expected images of places"),
+        (["-o", "m.bin"], "expected a name whose ending tells the format"),
+        (
+            ["-o", "m.onnx", "--format", "openvino"],
+            r"expected a name ending in '\.xml' for openvino",
+        ),
+        (
+            ["-o", "m.xml", "--size", "300"],
+            "expected WIDTHxHEIGHT in pixels, such as 640x480; got '300'",
+        ),
+        (["-o", "m.xml", "--size", "300x0"], "expected WIDTHxHEIGHT"),
+        (["-o", "m.xml", "--images", "nowhere"], "nowhere: there is no such folder"),
+        (["-o", "no/such/folder/m.xml"], "can't write there"),
+    ],
+)
+def test_what_can_not_be_exported_is_named(
+    words: list[str],
+    expected: str,
+    original: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", str(original), *words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert re.search(expected, err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_any_size_needs_to_be_told_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = NetworkConfig(backbone="mobilenet", backbone_width=0.25, cut_layer="conv_pw_3_relu")
+    save_model(build_network(config), tmp_path / "any.keras")
+    words = ["export", str(tmp_path / "any.keras"), "-o", str(tmp_path / "m.onnx")]
+    assert cli.main(words) == 1
+    assert (
+        "expected WIDTHxHEIGHT in pixels, such as 640x480, as the model" in capsys.readouterr().err
+    )
+    assert cli.main([*words, "--size", "96x64"]) == 0
+    out = capsys.readouterr().out
+    assert "m.onnx: fp32; cosine to the original" in out
+    config = ExtractorConfig(input_width_px=96, input_height_px=64)
+    expected = NetVLADExtractor(tmp_path / "any.keras", config).fingerprint
+    assert NetVLADExtractor(tmp_path / "m.onnx").fingerprint == expected
+
+
+def test_tensorrt_gets_an_onnx_file_and_the_command_for_its_engine(
+    original: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no trtexec there
+    path = tmp_path / "m.onnx"
+    words = [
+        "export",
+        str(original),
+        "-o",
+        str(path),
+        "--format",
+        "tensorrt",
+        "--precision",
+        "fp16",
+    ]
+    assert cli.main(words) == 0
+    assert (
+        f"trtexec --onnx={path} --saveEngine={tmp_path / 'm.engine'} --fp16"
+        in capsys.readouterr().out
+    )
+    assert NetVLADExtractor(path).description.precision == "fp16"
