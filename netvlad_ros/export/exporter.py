@@ -133,9 +133,9 @@ def _refuse_different(path: Path, precision: str, agreement: Agreement) -> None:
     mean = float(agreement.cosines.mean())
     if not mean >= BARS[precision]:  # NaN is not
         raise ModelError(
-            f"{path}: not written, as {precision} changes the descriptors too much: mean cosine {mean:.6f} over "
-            f"{len(agreement.cosines)} images, at least {BARS[precision]} is expected; take another precision "
-            "or format, or calibrate on more images."
+            f"{path}: not written, as {precision} changes the descriptors too much: mean cosine {mean:.6f} "
+            f"over {len(agreement.cosines)} images, at least {BARS[precision]} is expected; take another "
+            "precision or format, or calibrate on more images."
         )
 
 

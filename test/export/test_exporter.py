@@ -4,19 +4,20 @@
 import re
 from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
 import pytest
 
 from netvlad_ros import cli
 from netvlad_ros.config import ExtractorConfig, NetworkConfig
+from netvlad_ros.data.image_files import image_paths, read_image
 from netvlad_ros.errors import ModelError
 from netvlad_ros.export import exporter
 from netvlad_ros.export.exporter import export_network, made_up_images
-from netvlad_ros.export.formats import FORMATS
+from netvlad_ros.export.formats import BARS, FORMATS
 from netvlad_ros.extractor import NetVLADExtractor
 from netvlad_ros.model import NetVLADNetwork, build_network, save_model
+from netvlad_ros.preprocessing import resize
 from netvlad_ros.weights.read import import_weights
 
 for package in ("openvino", "nncf", "onnx", "onnxruntime", "ai_edge_litert"):
@@ -61,8 +62,8 @@ def genuine(shared: Path) -> NetVLADNetwork:
 @pytest.fixture(scope="session")
 def places(shared: Path) -> np.ndarray:
     """Real images, at the input size of the trained network."""
-    files = sorted((shared / "data/rtabmap_samples/images").iterdir(), key=lambda f: int(f.stem))
-    return np.stack([cv2.resize(cv2.imread(str(f))[..., ::-1], (320, 240)) for f in files])
+    paths = image_paths(shared / "data/rtabmap_samples/images")
+    return np.stack([resize(read_image(path), (320, 240)) for path in paths])
 
 
 @pytest.mark.parametrize("format", FILES)
@@ -123,7 +124,7 @@ def test_a_file_that_is_too_far_off_is_not_written(
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"what was there before")
-    monkeypatch.setitem(exporter.BARS, "fp16", 1.1)
+    monkeypatch.setitem(BARS, "fp16", 1.1)
     with pytest.raises(
         ModelError, match=r"not written, as fp16 changes .* mean cosine 1\.0\d+ over"
     ):
@@ -189,8 +190,8 @@ def test_a_network_of_any_size_needs_to_be_told_one(
     assert cli.main([*words, "--size", "96x64"]) == 0
     out = capsys.readouterr().out
     assert "m.onnx: fp32; cosine to the original" in out
-    config = ExtractorConfig(input_width_px=96, input_height_px=64)
-    expected = NetVLADExtractor(tmp_path / "any.keras", config).fingerprint
+    sized = ExtractorConfig(input_width_px=96, input_height_px=64)
+    expected = NetVLADExtractor(tmp_path / "any.keras", sized).fingerprint
     assert NetVLADExtractor(tmp_path / "m.onnx").fingerprint == expected
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Networks as ONNX graphs: every kind of layer gives what Keras gives."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SIZE_PX = (96, 64)
-SMALL = {"backbone": "mobilenet", "backbone_width": 0.25, "cut_layer": "conv_pw_3_relu"}
-NETWORKS = {
+SMALL: dict[str, Any] = {
+    "backbone": "mobilenet",
+    "backbone_width": 0.25,
+    "cut_layer": "conv_pw_3_relu",
+}
+NETWORKS: dict[str, dict[str, Any]] = {
     "vgg16": {"clusters": 4, "input_offset": (123.68, 116.779, 103.939)},
     "alexnet": {"backbone": "alexnet", "clusters": 4},
     "mobilenet": {"backbone": "mobilenet", "backbone_width": 0.25, "clusters": 4},
@@ -46,7 +52,7 @@ def random_weights(config: NetworkConfig) -> keras.Model:
 
 
 @pytest.mark.parametrize("values", NETWORKS.values(), ids=NETWORKS)
-def test_a_network_gives_the_same_descriptors_in_onnx(values: dict) -> None:
+def test_a_network_gives_the_same_descriptors_in_onnx(values: dict[str, Any]) -> None:
     network = random_weights(NetworkConfig(**values))
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE_PX[::-1], 3), np.uint8)
     model = onnx_model(network, SIZE_PX, "fp32")
