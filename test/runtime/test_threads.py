@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""One setting for the threads of all libraries of a process, in whatever order they are imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from netvlad_ros.config import NetworkConfig
+from netvlad_ros.export.exporter import export_network
+from netvlad_ros.export.formats import format_of
+from netvlad_ros.model import build_network, save_model
+
+for package in ("openvino", "onnxruntime", "ai_edge_litert"):
+    pytest.importorskip(package)
+
+SIZE_PX = (96, 64)
+PROGRAM = """
+import sys
+from pathlib import Path
+from netvlad_ros.config import ExtractorConfig
+{first}
+from netvlad_ros.extractor import NetVLADExtractor
+extractor = NetVLADExtractor(sys.argv[1], ExtractorConfig(threads={threads}))
+extractor.warm_up()
+import cv2, faiss
+print(cv2.getNumThreads(), faiss.omp_get_max_threads())
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small network for several runtimes."""
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(0)
+    config = NetworkConfig(
+        backbone="mobilenet",
+        backbone_width=0.25,
+        cut_layer="conv_pw_3_relu",
+        input_width_px=SIZE_PX[0],
+        input_height_px=SIZE_PX[1],
+    )
+    network = build_network(config)
+    save_model(network, folder / "m.keras")
+    for name in ("m.xml", "m.onnx", "m.tflite"):
+        export_network(network, folder / name, format_of(folder / name, None), "fp32", SIZE_PX)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.xml", "m.onnx", "m.tflite"])
+@pytest.mark.parametrize("first", ["import faiss", "import cv2", ""])
+@pytest.mark.parametrize("threads", [0, 1])
+def test_all_libraries_get_the_same_number(
+    name: str, first: str, threads: int, models: Path
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(first=first, threads=threads), str(models / name)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    count = threads or len(os.sched_getaffinity(0))
+    assert done.stdout.split() == [str(count), str(count)]
