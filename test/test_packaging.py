@@ -30,14 +30,15 @@ ROSDEP_KEYS = {
     "h5py": "python3-h5py",
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
+    "rich": "python3-rich",
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }
 # Import name -> name on PyPI, where they differ.
 PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "PyYAML"}
 WITHOUT_ROSDEP_KEY = {"faiss", "keras", "rosbags", "tensorflow"}
-# Imported only where somebody asks for what needs it; errors there say how to install it.
-# What is imported where it is needed, by those who want it: the extras of pyproject.toml, and Keras backends.
+# Imported only where somebody asks for what needs it (the extras of pyproject.toml, Keras backends); errors
+# there say how to install it.
 OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "torch"}
 
 
@@ -83,7 +84,9 @@ def test_every_requirement_has_one_exact_version():
     names = [line.partition("==")[0] for line in pinned]
     assert len(names) == len(set(names))
     direct = [
-        line for file in ("runtime", "export", "ros", "dev") for line in requirement_lines(f"{file}.txt")
+        line
+        for file in ("runtime", "export", "ros", "dev")
+        for line in requirement_lines(f"{file}.txt")
     ]
     assert {name.partition("[")[0].lower() for name in direct} <= set(names)
 
