@@ -70,8 +70,8 @@ def _print(comparison: "Comparison", everything: bool) -> None:
         table.add_row(pair.image, dims, f"{pair.norm_a:.6f}", f"{pair.norm_b:.6f}", cosine, max_abs)
     console.print("", table, sep="\n")
     for sentence in comparison.explanations:
-        console.print(f"\n{sentence}", soft_wrap=True)
-    console.print(f"\n{comparison.conclusion}", style="bold", soft_wrap=True)
+        console.print(f"\n{sentence}", soft_wrap=not console.is_terminal)
+    console.print(f"\n{comparison.conclusion}", style="bold", soft_wrap=not console.is_terminal)
 
 
 def _print_inside(console: Any, inside: "Inside", everything: bool) -> None:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""All there is to know of a model file: what it is, what it costs, how fast it is."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netvlad_ros.config import ExtractorConfig, NetworkConfig
+from netvlad_ros.errors import ModelError
+from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.inspection.cost import NetworkCost, network_cost
+from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
+from netvlad_ros.inspection.timing import Timing, time_sizes
+from netvlad_ros.model import load_model
+from netvlad_ros.runtime.read import runtime_of
+
+# Where neither the model nor the user names a size: that of most cameras' smallest mode.
+USUAL_SIZE_PX = (640, 480)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file is.
+
+    network, cost, open_model_zoo: None and empty for files of other runtimes, which do not show their inside.
+    has_own_size: whether the model names the size that images are resized to.
+    """
+
+    model: str
+    runtime: str
+    fingerprint: str
+    precision: str
+    descriptor_dims: int
+    width_px: int
+    height_px: int
+    has_own_size: bool
+    network: NetworkConfig | None = None
+    cost: NetworkCost | None = None
+    open_model_zoo: dict[str, int] = field(default_factory=dict)
+    timings: list[Timing] = field(default_factory=list)
+
+
+def model_info(path: Path, size_px: tuple[int, int] | None, timed: bool) -> ModelInfo:
+    """Reads a model file of any runtime, and runs it if it is to be timed. Raises ModelError.
+
+    size_px: (width, height); None takes the model's own.
+    """
+    if runtime_of(path) != "keras":
+        return _of_other_runtime(path, size_px, timed)
+    network = load_model(path)
+    config = network.network
+    own = (config.input_width_px, config.input_height_px) if config.input_width_px else None
+    width, height = size_px or own or USUAL_SIZE_PX
+    cost = network_cost(network, width, height)
+    return ModelInfo(
+        str(path),
+        "keras",
+        network.fingerprint(),
+        "fp32",
+        network.descriptor_dims,
+        width,
+        height,
+        own is not None,
+        config,
+        cost,
+        open_model_zoo_flops(cost),
+        _timings(path, width, height) if timed else [],
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) from 320x240. Raises ModelError."""
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if not match or not all(map(int, match.groups())):
+        raise ModelError(
+            f"--size: expected WIDTHxHEIGHT in pixels, such as 320x240, each below 10000; got {text}."
+        )
+    return int(match[1]), int(match[2])
+
+
+def input_in_words(config: NetworkConfig) -> str:
+    """How an image comes to the first convolution."""
+    channels = {"rgb": "RGB", "bgr": "BGR", "grey": "grey"}[config.channel_order]
+    words = f"{channels}, 0 to 255"
+    if any(config.input_offset):
+        words += f", minus {_numbers(config.input_offset)}"
+    if set(config.input_scale) != {1.0}:
+        words += f", times {_numbers(config.input_scale)}"
+    return words
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else f"({', '.join(f'{one:g}' for one in values)})"
+
+
+def _of_other_runtime(path: Path, size_px: tuple[int, int] | None, timed: bool) -> ModelInfo:
+    description = NetVLADExtractor(path).description
+    own = (description.input_width_px, description.input_height_px)
+    has_own = bool(description.input_width_px)
+    width, height = size_px or (own if has_own else USUAL_SIZE_PX)
+    return ModelInfo(
+        str(path),
+        runtime_of(path),
+        description.fingerprint,
+        description.precision,
+        description.descriptor_dims,
+        width,
+        height,
+        has_own,
+        timings=_timings(path, width, height) if timed else [],
+    )
+
+
+def _timings(path: Path, width: int, height: int) -> list[Timing]:
+    fixed = NetVLADExtractor(path)
+    if fixed.description.has_fixed_size:
+        return list(time_sizes(fixed, width, height, (1.0,)))
+    return list(time_sizes(NetVLADExtractor(path, ExtractorConfig(resize=False)), width, height))
