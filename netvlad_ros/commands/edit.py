@@ -102,26 +102,27 @@ def input_size(text: str) -> tuple[int, int]:
 
 
 def _edited(model: "NetVLADNetwork", arguments: argparse.Namespace) -> "NetVLADNetwork":
-    """The input first: a whitening is fitted on what the model makes of it."""
+    """Whatever makes the model smaller first; a whitening is fitted on what its new input gives."""
     from netvlad_ros.model import editing
     from netvlad_ros.model.whitening import fit_whitening, read_whitening
 
-    dims = arguments.dims
+    is_fitted = arguments.fit_whitening is not None
+    if arguments.drop_whitening or is_fitted:
+        model = editing.without_whitening(model)
+    if arguments.whitening is not None:
+        model = editing.with_whitening(model, read_whitening(arguments.whitening))
+    if arguments.dims == ALL_DIMS:
+        model = editing.with_all_dims(model)
+    elif arguments.dims is not None and not is_fitted:
+        model = editing.with_dims(model, arguments.dims)
     if arguments.input_size is not None:
         model = editing.with_input_size(model, *arguments.input_size)
     if arguments.channels is not None:
         model = editing.with_channels(model, arguments.channels)
-    if arguments.drop_whitening:
-        model = editing.without_whitening(model)
-    if arguments.whitening is not None:
-        model = editing.with_whitening(model, read_whitening(arguments.whitening))
-    if arguments.fit_whitening is not None:
-        model = editing.without_whitening(model)
+    if is_fitted:
         descriptors = _descriptors(model, arguments.fit_whitening)
-        return editing.with_whitening(model, fit_whitening(descriptors, dims))
-    if dims == ALL_DIMS:
-        return editing.with_all_dims(model)
-    return model if dims is None else editing.with_dims(model, dims)
+        model = editing.with_whitening(model, fit_whitening(descriptors, arguments.dims))
+    return model
 
 
 def _descriptors(model: "NetVLADNetwork", source: str) -> "np.ndarray":

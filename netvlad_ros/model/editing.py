@@ -100,7 +100,7 @@ def whitening_of(model: NetVLADNetwork) -> Whitening | None:
     """The whitening in the network, or None."""
     if not model.network.whitening_dims:
         return None
-    return Whitening(*(_weights(model)[name] for name in (KERNEL, BIAS)))
+    return Whitening(_array(model, KERNEL), _array(model, BIAS))
 
 
 def aggregated_dims(model: NetVLADNetwork) -> int:
@@ -143,15 +143,18 @@ def _rebuilt(
     replaced: Mapping[str, np.ndarray] | None = None,
 ) -> NetVLADNetwork:
     """A network with other values in its NetworkConfig, other weights where replaced, else the same."""
-    weights = _weights(model) | dict(replaced or {})
+    replaced = replaced or {}
+    kept = {weight.path: weight for weight in model.weights}
     rebuilt = build_network(dataclasses.replace(model.network, **changes))
-    for weight in rebuilt.weights:
-        weight.assign(weights[weight.path])
+    for weight in rebuilt.weights:  # one by one: a whitening can have half a gigabyte
+        path = weight.path
+        weight.assign(replaced[path] if path in replaced else kept[path])
     return rebuilt
 
 
-def _weights(model: NetVLADNetwork) -> dict[str, np.ndarray]:
-    return {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+def _array(model: NetVLADNetwork, path: str) -> np.ndarray:
+    weight = next(weight for weight in model.weights if weight.path == path)
+    return keras.ops.convert_to_numpy(weight)
 
 
 def _first_kernel(model: NetVLADNetwork) -> str:
@@ -176,7 +179,7 @@ def _colour_to_grey(model: NetVLADNetwork) -> NetVLADNetwork:
         return _rebuilt(model, {"channel_order": "grey"})
     path = _first_kernel(model)
     common = float(scale.mean())
-    kernel = (_weights(model)[path] * (scale / common)[:, None]).sum(axis=2, keepdims=True)
+    kernel = (_array(model, path) * (scale / common)[:, None]).sum(axis=2, keepdims=True)
     return _rebuilt(
         model,
         {"channel_order": "grey", "input_offset": (float(offset[0]),), "input_scale": (common,)},
@@ -187,7 +190,7 @@ def _colour_to_grey(model: NetVLADNetwork) -> NetVLADNetwork:
 def _grey_to_colour(model: NetVLADNetwork, order: str) -> NetVLADNetwork:
     """With g = sum_c a_c x_c and sum_c a_c = 1, w s (g - o) is the sum of w a_c s (x_c - o)."""
     path = _first_kernel(model)
-    kernel = _weights(model)[path]
+    kernel = _array(model, path)
     if kernel.shape[2] == 3:  # a colour network that was made grey: each kernel sees a colour again
         return _rebuilt(model, {"channel_order": order})
     shares = np.array(GREY_WEIGHTS) / 2**GREY_BITS
@@ -201,7 +204,7 @@ def _flipped(model: NetVLADNetwork, order: str) -> NetVLADNetwork:
     return _rebuilt(
         model,
         {"channel_order": order, "input_offset": offset[::-1], "input_scale": scale[::-1]},
-        {path: _weights(model)[path][:, :, ::-1]},
+        {path: _array(model, path)[:, :, ::-1]},
     )
 
 
