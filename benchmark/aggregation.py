@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+from benchmark.memory import memory_mb
+from benchmark.naive import naive_residuals
 from benchmark.tables import print_table
 
 CLUSTERS, DEPTH, ROWS, COLUMNS = 64, 512, 480 // 16, 640 // 16
@@ -43,39 +44,24 @@ def _run(way: str) -> dict[str, float]:
 
     layer = NetVLAD(CLUSTERS)
     layer.build((None, None, None, DEPTH))
-    function = tf.function(layer if way == "two matrix products" else lambda x: _naive(layer, x))
+    function = tf.function(
+        layer if way == "two matrix products" else lambda x: naive_residuals(layer, x)
+    )
     features = tf.constant(
         np.random.default_rng(0).standard_normal((1, ROWS, COLUMNS, DEPTH)), tf.float32
     )
     function(features[:, :2, :2])  # loads the code
     function.get_concrete_function(features)
-    before_mb = _memory_mb("VmRSS")
+    before_mb = memory_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     function(features)
-    extra_mb = _memory_mb("VmHWM") - before_mb
+    extra_mb = memory_mb("VmHWM") - before_mb
     times_ms = []
     for _ in range(REPEATS):
         start = time.perf_counter()
         function(features).numpy()
         times_ms.append(1e3 * (time.perf_counter() - start))
     return {"extra_mb": extra_mb, "median_ms": float(np.median(times_ms))}
-
-
-def _naive(layer: Any, features: Any) -> Any:
-    """The sum over residuals as it stands in the paper."""
-    from keras import ops
-
-    x = ops.reshape(features, (1, -1, DEPTH))
-    a = ops.softmax(ops.matmul(x, layer.assignment), axis=-1)
-    residuals = x[:, :, None, :] - layer.centres[None, None]  # (1, N, K, D)
-    return ops.sum(a[..., None] * residuals, axis=1)
-
-
-def _memory_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1e3
-    raise KeyError(field)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def slow_model(folder: Path) -> Path:
     return _saved(network, folder / "slow.keras")
 
 
-def vgg16_netvlad_pca(folder: Path) -> Path:
+def vgg16_netvlad_pca(path: Path) -> None:
     """The network of netvlad_tf_open: 64 clusters, whitened to 4096 dimensions, 149 million weights.
 
     Weights are drawn so that values keep their size from layer to layer, as in a trained network.
@@ -51,8 +51,7 @@ def vgg16_netvlad_pca(folder: Path) -> Path:
         values = rng.standard_normal(weight.shape, np.float32)
         values *= np.float32(deviations.get(weight.path, he))
         weight.assign(keras.ops.convert_to_tensor(values))
-    save_model(model, folder / "vgg16.keras")
-    return folder / "vgg16.keras"
+    save_model(model, path)
 
 
 def _saved(network: NetworkConfig, path: Path) -> Path:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Every runtime side by side: VGG16-NetVLAD-PCA at 300x200 on all cores, and a MobileNet at 320x240 on one.
 
-The baseline of the first is the graph of netvlad_tf_open. Each runs in a process of its own, and all take
-turns, one image at a time.
+The first is compared with the graph of netvlad_tf_open, restored in a session of TensorFlow 1 as there, and
+as the same graph made with Keras. Each runs in a process of its own, and all take turns, one image at a time.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,14 +20,21 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from benchmark.models import compact_model, vgg16_netvlad_pca
+from benchmark.models import compact_model
 from benchmark.tables import console, print_table
 
 TURNS = 20
-CHECKPOINT = "netvlad_tf_open's graph.ckpt"
-# Ending of the file and precision of each row, after the .keras file and the baseline.
+IMAGE = "image.npy"
+RUNTIME_NAMES = {
+    ".keras": "TensorFlow, .keras",
+    "": "TensorFlow, SavedModel",
+    ".tflite": "LiteRT",
+    ".onnx": "ONNX Runtime",
+    ".xml": "OpenVINO",
+}
+# Ending of the file and precision of each row after the .keras file.
 EXPORTS = (
-    (".pb", "fp32"),
+    ("", "fp32"),
     (".tflite", "fp32"),
     (".tflite", "int8"),
     (".onnx", "fp32"),
@@ -42,8 +50,8 @@ class Worker:
     """A runtime in its process, after its first descriptor."""
 
     name: str
-    path: Path
-    process: subprocess.Popen[str]
+    path: Path  # of what it loaded, a file or a folder
+    process: "subprocess.Popen[str]"
     first_s: float
     descriptor: np.ndarray
     times_ms: list[float] = field(default_factory=list)
@@ -57,46 +65,45 @@ class Worker:
     @property
     def file_mb(self) -> float:
         """The size of what it loaded."""
-        files = self.path.parent.glob(f"{self.path.stem}.*")
-        return sum(file.stat().st_size for file in files) / 1e6
+        return sum(file.stat().st_size for file in self._files() if file.is_file()) / 1e6
+
+    def _files(self) -> Iterator[Path]:
+        if self.path.is_dir():
+            return self.path.rglob("*")
+        return self.path.parent.glob(f"{self.path.stem}.*")
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """Two tables."""
-    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-        _measure_vgg16(Path(folder), arguments.images)
-    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-        _measure_compact(Path(folder), arguments.images)
+    for table in (_measure_vgg16, _measure_compact):
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+            table(Path(folder), arguments.images or "")
 
 
-def _measure_vgg16(folder: Path, images: str | None) -> None:
-    model = vgg16_netvlad_pca(folder)
-    _in_new_process("checkpoint", model, folder / CHECKPOINT)
-    files = _exported(model, folder, EXPORTS, (300, 200), images)
+def _measure_vgg16(folder: Path, images: str) -> None:
+    model, checkpoint, size = folder / "vgg16.keras", folder / "netvlad_tf.ckpt", (300, 200)
+    _in_new_process("vgg16", model)
+    _in_new_process("checkpoint", model, checkpoint)
+    files = _exported(model, folder, size, images)
     cores = len(os.sched_getaffinity(0))
-    workers = _run([folder / CHECKPOINT, model, *files], folder, (300, 200), cores)
+    workers = _run([checkpoint, f"naive:{model}", model, *files], folder, cores)
     _print(f"VGG16-NetVLAD-PCA, 300x200, {cores} threads", workers)
 
 
-def _measure_compact(folder: Path, images: str | None) -> None:
-    model = compact_model(folder)
-    files = _exported(model, folder, EXPORTS, (320, 240), images)
-    _print("MobileNet-NetVLAD, 320x240, 1 thread", _run([model, *files], folder, (320, 240), 1))
+def _measure_compact(folder: Path, images: str) -> None:
+    model, size = compact_model(folder), (320, 240)
+    files = _exported(model, folder, size, images)
+    _print("MobileNet-NetVLAD, 320x240, 1 thread", _run([model, *files], folder, 1))
 
 
-def _exported(
-    model: Path,
-    folder: Path,
-    wanted: tuple[tuple[str, str], ...],
-    size: tuple[int, int],
-    images: str | None,
-) -> list[Path]:
+def _exported(model: Path, folder: Path, size: tuple[int, int], images: str) -> list[Path]:
     """Each in a process of its own, whose memory is free again afterwards; refused ones are left out."""
+    _in_new_process("image", folder / IMAGE, *size, images)
     files = []
-    for suffix, precision in tqdm(wanted, desc="exporting", leave=False, disable=None):
-        output = folder / precision / suffix[1:] / f"{precision}{suffix}"
-        output.parent.mkdir(parents=True)
-        if _in_new_process("export", model, output, precision, *size, images or ""):
+    for suffix, precision in tqdm(EXPORTS, desc="exporting", leave=False, disable=None):
+        output = folder / f"{precision}{suffix}" / f"{precision}{suffix}"
+        output.parent.mkdir()
+        if _in_new_process("export", model, output, *size, images, precision):
             files.append(output)
     return files
 
@@ -105,14 +112,13 @@ def _in_new_process(job: str, *words: object) -> bool:
     command = [sys.executable, "-m", "benchmark.runtime_files", job, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        console.print(done.stderr.strip().splitlines()[-1])
+        reason = [line for line in done.stderr.splitlines() if line.startswith("benchmark: ")]
+        console.print(*(reason or [f"benchmark: {job} {words[0]} ended with {done.returncode}"]))
     return done.returncode == 0
 
 
-def _run(models: list[Path], folder: Path, size: tuple[int, int], threads: int) -> list[Worker]:
-    image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    np.save(folder / "image.npy", image)
-    workers = [_start(model, folder, threads) for model in models]
+def _run(models: Sequence[str | Path], folder: Path, threads: int) -> list[Worker]:
+    workers = [_start(str(model), folder, threads) for model in models]
     for _ in tqdm(range(TURNS), desc="measuring", leave=False, disable=None):
         for worker in workers:
             worker.times_ms.append(_turn(worker))
@@ -122,9 +128,9 @@ def _run(models: list[Path], folder: Path, size: tuple[int, int], threads: int) 
     return workers
 
 
-def _start(model: Path, folder: Path, threads: int) -> Worker:
+def _start(model: str, folder: Path, threads: int) -> Worker:
     output = folder / "descriptor.npy"
-    words = ["-m", "benchmark.runtime_worker", model, folder / "image.npy", threads, output]
+    words = ["-m", "benchmark.runtime_worker", model, folder / IMAGE, threads, output]
     started_s = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *map(str, words)],
@@ -133,13 +139,20 @@ def _start(model: Path, folder: Path, threads: int) -> Worker:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    line = _pipe(process.stdout).readline()
-    if line != "ready\n":
+    if _pipe(process.stdout).readline() != "ready\n":
         raise SystemExit(f"benchmark: {model} does not run")
-    name = (
-        model.stem if model.suffix == ".ckpt" else f"{_RUNTIMES[model.suffix]} {_precision(model)}"
-    )
-    return Worker(name, model, process, time.perf_counter() - started_s, np.load(output)[0])
+    first_s = time.perf_counter() - started_s
+    path = Path(model.removeprefix("naive:"))
+    return Worker(_name(model), path, process, first_s, np.load(output)[0])
+
+
+def _name(model: str) -> str:
+    if model.endswith(".ckpt"):
+        return "netvlad_tf_open's graph"
+    if model.startswith("naive:"):
+        return "the same in Keras"
+    path = Path(model)
+    return f"{RUNTIME_NAMES[path.suffix]} {'' if path.suffix == '.keras' else path.stem}"
 
 
 def _turn(worker: Worker) -> float:
@@ -154,36 +167,31 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-_RUNTIMES = {
-    ".keras": "TensorFlow, .keras",
-    ".pb": "TensorFlow, frozen",
-    ".tflite": "LiteRT",
-    ".onnx": "ONNX Runtime",
-    ".xml": "OpenVINO",
-}
-
-
-def _precision(model: Path) -> str:
-    return "fp32" if model.suffix == ".keras" else model.stem
-
-
 def _print(title: str, workers: list[Worker]) -> None:
     base = workers[0]
-    print_table(
-        f"{title}; ratios to the first row",
-        ["runtime", "ms", "speed", "peak MB", "memory", "first s", "start", "cosine", "file MB"],
+    header = [
+        "runtime",
+        "ms",
+        "speed",
+        "peak MB",
+        "memory",
+        "first s",
+        "start",
+        "cosine",
+        "file MB",
+    ]
+    rows = [
         [
-            [
-                worker.name,
-                worker.ms,
-                f"{base.ms / worker.ms:.2f}x",
-                worker.peak_mb,
-                f"{worker.peak_mb / base.peak_mb:.2f}",
-                worker.first_s,
-                f"{worker.first_s / base.first_s:.2f}",
-                f"{float(worker.descriptor @ base.descriptor):.6f}",
-                worker.file_mb,
-            ]
-            for worker in workers
-        ],
-    )
+            worker.name,
+            worker.ms,
+            f"{base.ms / worker.ms:.2f}x",
+            worker.peak_mb,
+            f"{worker.peak_mb / base.peak_mb:.2f}",
+            worker.first_s,
+            f"{worker.first_s / base.first_s:.2f}",
+            f"{float(worker.descriptor @ base.descriptor):.6f}",
+            worker.file_mb,
+        ]
+        for worker in workers
+    ]
+    print_table(f"{title}; ratios to the first row", header, rows)

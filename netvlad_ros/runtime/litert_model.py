@@ -8,7 +8,6 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from netvlad_ros.errors import ModelError
-from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.runtime.model import DESCRIPTION, ModelDescription, read_description
 from netvlad_ros.runtime.threads import thread_count
 
@@ -39,9 +38,8 @@ def open_model(
         raise ModelError("extractor.device is gpu, but LiteRT runs on CPUs here; set it to auto.")
     description = description or read_description(_stored_description(path), path)
     try:
-        with quiet_start_up():
-            interpreter = Interpreter(str(path), num_threads=thread_count(threads))
-            interpreter.allocate_tensors()
+        interpreter = Interpreter(str(path), num_threads=thread_count(threads))
+        interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:150]
         raise ModelError(

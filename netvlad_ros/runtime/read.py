@@ -42,14 +42,16 @@ def open_model(
             "weights, `netvlad export` one for another runtime."
         )
     try:
-        with quiet_start_up():
+        with (
+            quiet_start_up()
+        ):  # runtimes write notes to stderr when they are imported and when they start
             module = importlib.import_module(f"netvlad_ros.runtime.{runtime}_model")
+            return module.open_model(path, device, threads, description)
     except ModuleNotFoundError as error:
         raise ModelError(
             f"{path}: runs with {runtime}, and {error.name} is not installed; "
             f"pip install 'netvlad_ros[{EXTRAS.get(runtime, runtime)}]'."
         ) from None
-    return module.open_model(path, device, threads, description)
 
 
 def runtime_of(path: Path) -> str:

@@ -12,6 +12,7 @@ import pytest
 NEED_ROS = [
     "test_descriptor_node.py",
     "test_diagnostics.py",
+    "test_exported_models.py",
     "test_keyframe_database_node.py",
     "test_launch_file.py",
     "test_loop_closure_node.py",
@@ -59,7 +60,7 @@ def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
     yield start
     for one in running:
         one.send(signal.SIGTERM)
-    # All are gone before the next test starts its own, which would share ports and shared memory with them.
+    # All are gone before the next test starts its own in the same domain.
     for one in running:
         one.kill()
 
