@@ -40,3 +40,7 @@ class BagError(NetVLADError):
 
 class GroundTruthError(NetVLADError):
     """A file of ground truth can't be read or does not hold what it should."""
+
+
+class DatasetError(NetVLADError):
+    """A set of places can't be read or does not hold what it should."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from netvlad_ros.data.mat_file import read_mat
+from netvlad_ros.data.mat_values import Foreign
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
-from netvlad_ros.weights.mat_file import read_mat
-from netvlad_ros.weights.mat_values import Foreign
 from netvlad_ros.weights.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
 
 # What training leaves behind in each layer; momentum is as large as the weights.

@@ -14,19 +14,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.mat_file_hdf5 import read_hdf5_mat
-from netvlad_ros.weights.mat_values import DamagedMatError, Foreign
+from netvlad_ros.data.mat_file_hdf5 import read_hdf5_mat
+from netvlad_ros.data.mat_values import DamagedMatError, Foreign, Limits
 
 HDF5_SIGNATURE = b"MATLAB 7.3 MAT-file"
-MAX_BYTES = 2 << 30  # with momentum the largest published network takes 1.2 GB
-# Weights hardly compress; what claims to be so much larger than its file was made to fill the memory.
-MAX_COMPRESSION = 20
-MAX_ARRAYS = 100_000
-MAX_NESTING = 16
+WEIGHTS = Limits()
 _HEADER_BYTES = 128
 _BLOCK_BYTES = 1 << 20
-_MAX_TEXT_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 64 << 20
 
 # Types of data elements.
 _MATRIX, _COMPRESSED = 14, 15
@@ -52,19 +47,22 @@ _OTHERS = {_SPARSE: "sparse", _FUNCTION: "function_handle"}
 _COMPLEX = 0x0800
 
 
-def read_mat(path: Path, skipped: frozenset[str] = frozenset()) -> dict[str, Any]:
+def read_mat(
+    path: Path, skipped: frozenset[str] = frozenset(), limits: Limits = WEIGHTS
+) -> dict[str, Any]:
     """The variables of a file by name, without struct fields that are called as in `skipped`.
 
     A struct becomes a dict, an array of structs or a cell array a list (column by column), text a str,
-    numbers an array in Matlab's shape and order. Raises WeightsError for a damaged or a huge file.
+    several lines of text a list of them, numbers an array in Matlab's shape and order.
+    Raises the error of the limits (WeightsError) for a damaged or a huge file.
     """
     try:
         if _is_hdf5(path):
-            return read_hdf5_mat(path, skipped)
+            return read_hdf5_mat(path, skipped, limits)
         with path.open("rb") as file:
-            return dict(_variables(file, path.stat().st_size, skipped))
+            return dict(_variables(file, path.stat().st_size, skipped, limits))
     except (OSError, ValueError, OverflowError, MemoryError, zlib.error, DamagedMatError) as error:
-        raise WeightsError(
+        raise limits.error(
             f"{path}: this .mat file can't be read ({str(error)[:150]}); download or copy it again."
         ) from None
 
@@ -75,13 +73,13 @@ def _is_hdf5(path: Path) -> bool:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
-def _variables(file: BinaryIO, size: int, skipped: frozenset[str]) -> Any:
+def _variables(file: BinaryIO, size: int, skipped: frozenset[str], limits: Limits) -> Any:
     header = file.read(_HEADER_BYTES)
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
     if len(header) < _HEADER_BYTES or order is None:
         raise DamagedMatError("its header is cut short or of another kind")
     stored = _Stored(file, size - _HEADER_BYTES)
-    budget = _Budget(min(MAX_BYTES, MAX_COMPRESSION * size))
+    budget = _Budget(limits.allowed_bytes(size), limits.arrays, limits.nesting)
     while stored.left:
         kind, length, data = _tag(stored, order)
         if kind == _COMPRESSED:
@@ -101,9 +99,10 @@ def _variables(file: BinaryIO, size: int, skipped: frozenset[str]) -> Any:
 class _Budget:
     """How much may still be inflated, and how many arrays may still come."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, arrays: int, nesting: int) -> None:
         self.total = self.left = total
-        self.arrays = MAX_ARRAYS
+        self.arrays = self.arrays_left = arrays
+        self.nesting = nesting
 
     def spend(self, count: int) -> None:
         self.left -= count
@@ -111,9 +110,9 @@ class _Budget:
             raise DamagedMatError(f"it inflates to more than {self.total} bytes; what is it?")
 
     def count_array(self) -> None:
-        self.arrays -= 1
-        if self.arrays < 0:
-            raise DamagedMatError(f"it holds more than {MAX_ARRAYS} arrays")
+        self.arrays_left -= 1
+        if self.arrays_left < 0:
+            raise DamagedMatError(f"it holds more than {self.arrays} arrays")
 
 
 class _Stream:
@@ -135,8 +134,9 @@ class _Stream:
     def read(self, count: int) -> bytes:
         if count > _MAX_TEXT_BYTES:
             raise DamagedMatError(f"{count} bytes of text")
-        content = bytearray(count)
-        self.fill(memoryview(content))
+        content = bytearray()
+        while len(content) < count:  # what a file claims takes memory only as it comes
+            content += self.some(count - len(content))
         return bytes(content)
 
     def skip(self, count: int) -> None:
@@ -228,8 +228,8 @@ class _Reader:
     def matrix(self, length: int, nesting: int) -> tuple[str, Any]:
         """Name and value of an array whose tag has just been read."""
         self.budget.count_array()
-        if nesting > MAX_NESTING:
-            raise DamagedMatError(f"arrays nested more than {MAX_NESTING} deep")
+        if nesting > self.budget.nesting:
+            raise DamagedMatError(f"arrays nested more than {self.budget.nesting} deep")
         if not length:
             return "", np.zeros((0, 0))
         end = self.stream.place + length
@@ -250,7 +250,7 @@ class _Reader:
         if kind in _NUMERIC:
             return name, self._array_of_numbers(shape, end, bool(flags & _COMPLEX))
         if kind == _CHAR:
-            return name, self._text()
+            return name, self._lines(shape)
         if kind == _CELL:
             return name, [self._element(nesting) for _ in range(self._count(shape, end))]
         if kind == _STRUCT:
@@ -312,7 +312,7 @@ class _Reader:
         return array.view(dtype).reshape(shape, order="F")
 
     def _content(self) -> tuple[int, bytes]:
-        """Type and content of an element of at most 1 MB."""
+        """Type and content of an element of at most 64 MB."""
         kind, length, data = _tag(self.stream, self.order)
         if data or not length:
             return kind, data
@@ -328,6 +328,13 @@ class _Reader:
         if encoding == "utf-16":
             encoding += "-le" if self.order == "<" else "-be"
         return content.decode(encoding, "replace")
+
+    def _lines(self, shape: tuple[int, ...]) -> str | list[str]:
+        """The text of a char array: rows of characters, stored column by column, blanks at their ends."""
+        text, rows = self._text(), shape[0]
+        if rows < 2 or len(text) != math.prod(shape):
+            return text
+        return [text[row::rows].rstrip() for row in range(rows)]
 
     def _numbers(self, kind: int, count: int | None) -> np.ndarray:
         found, content = self._content()

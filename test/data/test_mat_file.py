@@ -16,9 +16,9 @@ from refusals import sentence_of
 from scipy.io.matlab import MatlabObject
 from vgg16_files import cell
 
+from netvlad_ros.data.mat_file import read_mat
+from netvlad_ros.data.mat_values import Foreign
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.mat_file import read_mat
-from netvlad_ros.weights.mat_values import Foreign
 
 RNG = np.random.default_rng(3)
 NUMBERS = {
@@ -72,6 +72,11 @@ def test_an_array_of_structs_becomes_a_list(tmp_path: Path):
     structs = np.array([[(1.0, "a"), (2.0, "b")]], [("value", object), ("name", object)])
     found = read_mat(write(tmp_path / "structs.mat", {"s": structs}))
     assert [each["name"] for each in found["s"]] == ["a", "b"]
+
+
+def test_lines_of_text_become_a_list_without_the_blanks_that_fill_them_up(tmp_path: Path):
+    found = read_mat(write(tmp_path / "text.mat", {"names": np.array(["a.jpg", "b/longer.jpg"])}))
+    assert found["names"] == ["a.jpg", "b/longer.jpg"]
 
 
 @pytest.mark.parametrize("compressed", [False, True])

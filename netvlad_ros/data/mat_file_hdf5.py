@@ -7,13 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from netvlad_ros.weights.mat_values import DamagedMatError, Foreign
+from netvlad_ros.data.mat_values import DamagedMatError, Foreign, Limits
 
-MAX_BYTES = 2 << 30
-# Weights hardly compress; what claims to be so much larger than its file was made to fill the memory.
-MAX_COMPRESSION = 20
-MAX_ARRAYS = 100_000
-MAX_NESTING = 16
 NUMERIC = (
     "double",
     "single",
@@ -22,7 +17,7 @@ NUMERIC = (
 )
 
 
-def read_hdf5_mat(path: Path, skipped: frozenset[str]) -> dict[str, Any]:
+def read_hdf5_mat(path: Path, skipped: frozenset[str], limits: Limits) -> dict[str, Any]:
     """The variables by name, without struct fields that are called as in `skipped`.
 
     Raises DamagedMatError, or OSError or ValueError where the file does.
@@ -30,7 +25,7 @@ def read_hdf5_mat(path: Path, skipped: frozenset[str]) -> dict[str, Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        values = _Values(file, min(MAX_BYTES, MAX_COMPRESSION * path.stat().st_size), skipped)
+        values = _Values(file, path.stat().st_size, skipped, limits)
         try:
             return {name: values.value(item, 0) for name, item in file.items() if name[0] != "#"}
         except (AttributeError, KeyError, RuntimeError, TypeError) as error:  # as h5py raises them
@@ -40,15 +35,15 @@ def read_hdf5_mat(path: Path, skipped: frozenset[str]) -> dict[str, Any]:
 class _Values:
     """Reads what is inside of one file, at most so many bytes of numbers."""
 
-    def __init__(self, file: Any, allowed: int, skipped: frozenset[str]) -> None:
+    def __init__(self, file: Any, file_bytes: int, skipped: frozenset[str], limits: Limits) -> None:
         self.file = file
-        self.allowed = self.left = allowed
-        self.arrays = MAX_ARRAYS
+        self.allowed = self.left = limits.allowed_bytes(file_bytes)
+        self.arrays, self.nesting = limits.arrays, limits.nesting
         self.skipped = skipped
 
     def value(self, item: Any, nesting: int) -> Any:
         self.arrays -= 1
-        if self.arrays < 0 or nesting > MAX_NESTING:
+        if self.arrays < 0 or nesting > self.nesting:
             raise DamagedMatError("it holds too many arrays, or arrays nested too deep")
         kind = _text(item.attrs.get("MATLAB_class", b"struct"))
         if "MATLAB_object_decode" in item.attrs or "MATLAB_function_handle" in kind:
@@ -68,8 +63,17 @@ class _Values:
         if kind == "cell":  # axes are in reverse, so that this is column by column
             return [self.value(self.file[each], nesting + 1) for each in item[()].reshape(-1)]
         if kind == "char":
-            return item[()].astype("<u2").tobytes().decode("utf-16-le", "replace")
+            return _lines(item[()].astype("<u2"))
         return item[()].T if kind in NUMERIC else Foreign(kind)
+
+
+def _lines(codes: np.ndarray) -> str | list[str]:
+    """The text of a char array, whose axes are in reverse; several rows have blanks at their ends."""
+    text = codes.tobytes().decode("utf-16-le", "replace")
+    rows = codes.shape[-1] if codes.ndim > 1 else 1
+    if rows < 2 or len(text) != codes.size:
+        return text
+    return [text[row::rows].rstrip() for row in range(rows)]
 
 
 def _text(value: Any) -> str:
