@@ -56,9 +56,7 @@ def _import_openvino(source: Path, preset: str | None, output: Path) -> int:
     try:
         from netvlad_ros.runtime.foreign_openvino import import_openvino
     except ModuleNotFoundError:
-        raise WeightsError(
-            f"{source}: OpenVINO is not installed; pip install 'netvlad_ros[openvino]'."
-        ) from None
+        raise WeightsError(f"{source}: OpenVINO is not installed; pip install openvino.") from None
     made = import_openvino(source, preset, output)
     print(
         f"{output}: OpenVINO, {made.descriptor_dims} dimensions, {made.input_width_px}x"

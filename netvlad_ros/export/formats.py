@@ -20,11 +20,13 @@ class Format:
 
     suffix: the ending of its name; none for a folder.
     module: of this package, with a function write_<name>(network, path, request).
+    packages: to install for it.
     """
 
     name: str
     suffix: str
     module: str
+    packages: str
     precisions: tuple[str, ...]
 
     def write(self, network: NetVLADNetwork, path: Path, request: "Request") -> None:
@@ -33,15 +35,9 @@ class Format:
             module = importlib.import_module(f"netvlad_ros.export.{self.module}")
         except ModuleNotFoundError as error:
             raise ModelError(
-                f"export to {self.name}: {error.name} is not installed; pip install "
-                f"'netvlad_ros[{self.extra}]'."
+                f"export to {self.name}: {error.name} is not installed; pip install {self.packages}."
             ) from None
         getattr(module, f"write_{self.name.replace('-', '_')}")(network, path, request)
-
-    @property
-    def extra(self) -> str:
-        """The optional dependencies that it needs."""
-        return self.name if self.name in ("openvino", "litert") else "onnx"
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,26 @@ class Request:
 FORMATS = {
     format.name: format
     for format in (
-        Format("savedmodel", "", "tensorflow_files", ("fp32", "fp16", "bf16")),
-        Format("frozen-pb", ".pb", "tensorflow_files", ("fp32", "fp16", "bf16")),
-        Format("litert", ".tflite", "tensorflow_files", ("fp32", "fp16", "int8")),
-        Format("onnx", ".onnx", "onnx_file", ("fp32", "fp16", "int8")),
-        Format("openvino", ".xml", "openvino_file", ("fp32", "fp16", "bf16", "int8")),
-        Format("tensorrt", ".onnx", "onnx_file", ("fp32", "fp16", "bf16", "int8")),
+        Format("savedmodel", "", "tensorflow_files", "tensorflow", ("fp32", "fp16", "bf16")),
+        Format("frozen-pb", ".pb", "tensorflow_files", "tensorflow", ("fp32", "fp16", "bf16")),
+        Format(
+            "litert",
+            ".tflite",
+            "tensorflow_files",
+            "tensorflow ai-edge-litert",
+            ("fp32", "fp16", "int8"),
+        ),
+        Format("onnx", ".onnx", "onnx_file", "onnx onnxruntime", ("fp32", "fp16", "int8")),
+        Format(
+            "openvino",
+            ".xml",
+            "openvino_file",
+            "openvino onnx nncf",
+            ("fp32", "fp16", "bf16", "int8"),
+        ),
+        Format(
+            "tensorrt", ".onnx", "onnx_file", "onnx onnxruntime", ("fp32", "fp16", "bf16", "int8")
+        ),
     )
 }
 

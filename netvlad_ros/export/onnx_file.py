@@ -55,7 +55,10 @@ def _write_quantised(
         plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
         save_onnx(network, plain, request.size_px, "fp32")
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        nodes = [node.name for node in onnx.load(prepared, load_external_data=False).graph.node]
+        nodes = onnx.load(prepared).graph.node
+        precise = [node.name for node in nodes if is_precise(node.name, network)]
+        # The first convolution costs little, and what it gets wrong goes through all others.
+        first = next(node.name for node in nodes if node.op_type == "Conv")
         quantization.quantize_static(
             prepared,
             path,
@@ -64,7 +67,8 @@ def _write_quantised(
             per_channel=True,
             activation_type=kind,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[name for name in nodes if is_precise(name, network)],
+            nodes_to_exclude=[*precise, first],
+            calibrate_method=quantization.CalibrationMethod.Percentile,
             extra_options={"ActivationSymmetric": symmetric},
         )
 

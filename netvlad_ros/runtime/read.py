@@ -17,8 +17,8 @@ RUNTIMES = {
     ".pb": "tensorflow",
     "": "tensorflow",
 }
-# Runtime -> what to install for it.
-EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx", "litert": "litert"}
+# Runtime -> what to install for it, where it has another name on PyPI.
+PYPI_NAMES = {"litert": "ai-edge-litert"}
 
 
 def open_model(
@@ -50,7 +50,7 @@ def open_model(
     except ModuleNotFoundError as error:
         raise ModelError(
             f"{path}: runs with {runtime}, and {error.name} is not installed; "
-            f"pip install 'netvlad_ros[{EXTRAS.get(runtime, runtime)}]'."
+            f"pip install {PYPI_NAMES.get(runtime, runtime)}."
         ) from None
 
 
