@@ -14,6 +14,7 @@ NAMES = {
     "extractor": "from an array to a descriptor, beside the bare network",
     "index": "search and add, beside Faiss's flat index, up to 100,000 keyframes",
     "node": "from an image received to its descriptor published, by stage",
+    "threads": "a runtime, OpenCV and Faiss in one process: threads left alone, and set in one place",
     "runtimes": "TensorFlow, LiteRT, ONNX Runtime and OpenVINO beside the graph of netvlad_tf_open",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }

@@ -11,7 +11,7 @@ from netvlad_ros.errors import DescriptorError, ImageError, ModelError
 from netvlad_ros.preprocessing import network_input
 from netvlad_ros.runtime.model import ModelDescription
 from netvlad_ros.runtime.read import open_model
-from netvlad_ros.runtime.threads import prepare_threads
+from netvlad_ros.threads import limit_opencv
 
 # From here on, every backbone has at least one local feature.
 SAFE_SIDE_PX = 32
@@ -32,7 +32,7 @@ class NetVLADExtractor:
         self.config = config or ExtractorConfig()
         if not str(model):
             raise ModelError("extractor.model: expected the path of a model file, got nothing.")
-        prepare_threads(self.config.threads)
+        limit_opencv(self.config.threads)
         loaded = open_model(model, self.config.device, self.config.threads)
         self.description = loaded.description
         self.dims = self.config.descriptor_dims or self.description.descriptor_dims

@@ -13,9 +13,9 @@ import numpy as np
 from netvlad_ros.errors import DatabaseError, DescriptorError
 from netvlad_ros.retrieval import storage
 from netvlad_ros.retrieval.keyframes import Keyframe, Match
+from netvlad_ros.threads import FAISS_THREADS
 
-# Faiss shares out queries among threads, and we have one at a time: the others would only be waited for.
-faiss.omp_set_num_threads(1)
+faiss.omp_set_num_threads(FAISS_THREADS)
 
 # A block is filled and then left alone, so that growing never copies more than this.
 BLOCK_BYTES = 64 << 20

@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from netvlad_ros.errors import ModelError
 from netvlad_ros.runtime.model import DESCRIPTION, ModelDescription, read_description
-from netvlad_ros.runtime.threads import thread_count
+from netvlad_ros.threads import thread_count
 
 
 class LiteRTModel:

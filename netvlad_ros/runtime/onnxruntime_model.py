@@ -8,7 +8,7 @@ import onnxruntime
 
 from netvlad_ros.errors import ModelError
 from netvlad_ros.runtime.model import DESCRIPTION, ModelDescription, read_description
-from netvlad_ros.runtime.threads import thread_count
+from netvlad_ros.threads import thread_count
 
 CPU = "CPUExecutionProvider"
 

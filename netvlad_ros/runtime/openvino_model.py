@@ -9,7 +9,7 @@ import openvino as ov
 
 from netvlad_ros.errors import ModelError
 from netvlad_ros.runtime.model import DESCRIPTION, ModelDescription, read_description
-from netvlad_ros.runtime.threads import thread_count
+from netvlad_ros.threads import thread_count
 
 # OpenVINO takes half precision by itself where the processor has it; a file says what it was checked with.
 PRECISIONS = {"fp32": "f32", "int8": "f32", "fp16": "f16", "bf16": "bf16"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One setting for the threads of all libraries of a process, in whatever order they are imported."""
+"""The threads of all libraries of a process, in whatever order they are imported."""
 
 import os
 import subprocess
@@ -27,6 +27,7 @@ from netvlad_ros.extractor import NetVLADExtractor
 extractor = NetVLADExtractor(sys.argv[1], ExtractorConfig(threads={threads}))
 extractor.warm_up()
 import cv2, faiss
+import netvlad_ros.retrieval.index
 print(cv2.getNumThreads(), faiss.omp_get_max_threads())
 """
 
@@ -51,18 +52,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.xml", "m.onnx", "m.tflite"])
-@pytest.mark.parametrize("first", ["import faiss", "import cv2", ""])
+@pytest.mark.parametrize("first", ["import netvlad_ros.retrieval.index", "import faiss, cv2", ""])
 @pytest.mark.parametrize("threads", [0, 1])
-def test_all_libraries_get_the_same_number(
+def test_each_library_gets_its_number_whatever_is_imported_first(
     name: str, first: str, threads: int, models: Path
 ) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(first=first, threads=threads), str(models / name)],
         capture_output=True,
         text=True,
         check=True,
-        env=environment,
     )
     count = threads or len(os.sched_getaffinity(0))
-    assert done.stdout.split() == [str(count), str(count)]
+    assert done.stdout.split() == [str(count), "1"]
