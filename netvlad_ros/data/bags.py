@@ -42,6 +42,14 @@ class Topic:
         return self.type in IMAGE_TYPES
 
 
+class StampedMessage(NamedTuple):
+    """A message with a header, deserialised."""
+
+    stamp_ns: int  # of the header; where that is zero, when it was recorded
+    received_ns: int
+    message: Any
+
+
 class RawMessage(NamedTuple):
     """A message as it lies in the bag."""
 
@@ -134,15 +142,24 @@ class Bag:
         is when the image was recorded. Raises BagError where the bag is damaged, after all that could
         be read before.
         """
+        for each in self.stamped(topic):
+            yield each.stamp_ns, each.message
+
+    def stamped(self, topic: str, start_ns: int = 0) -> Iterator[StampedMessage]:
+        """The messages of a topic whose type begins with a header, from a time of recording on.
+
+        Raises BagError where the bag is damaged, after all that could be read before.
+        """
         store = get_typestore(Stores.ROS1_NOETIC if self.is_ros1 else Stores.LATEST)
         deserialize = store.deserialize_ros1 if self.is_ros1 else store.deserialize_cdr
-        for number, raw in enumerate(self.messages([topic])):
+        for number, raw in enumerate(self.messages([topic], start_ns)):
             try:
                 message: Any = deserialize(raw.data, raw.type)
             except Exception as error:  # rosbags raises whatever it runs into
                 raise self._damaged(number, [topic], error) from error
             stamp = message.header.stamp
-            yield stamp.sec * NANOSECONDS + stamp.nanosec or raw.received_ns, message
+            stamp_ns = stamp.sec * NANOSECONDS + stamp.nanosec or raw.received_ns
+            yield StampedMessage(stamp_ns, raw.received_ns, message)
 
     def messages(self, topics: Collection[str], start_ns: int = 0) -> Iterator[RawMessage]:
         """The messages of these topics from a time of recording on, in the order of recording.
@@ -188,6 +205,21 @@ class Bag:
             f"{self.path}: damaged; read {number} of {self._count(topics)} messages of "
             f"{', '.join(topics)} ({_one_line(reason)}); {_repair(self.path)}."
         )
+
+
+def is_bag(path: Path) -> bool:
+    """Whether this looks like a bag: by its suffix, its metadata or what is in the folder."""
+    if path.is_file():
+        return path.suffix in (*_STORAGE_SUFFIXES, ".bag")
+    return (path / "metadata.yaml").exists() or any(
+        any(path.glob(f"*{suffix}")) for suffix in _STORAGE_SUFFIXES
+    )
+
+
+def storage_file(path: Path) -> Path:
+    """The file, the first of several, that holds the messages of a bag."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    return next((file for file in inside if file.suffix in _STORAGE_SUFFIXES), path)
 
 
 def _files(path: Path) -> list[Path]:
