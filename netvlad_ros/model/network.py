@@ -92,7 +92,9 @@ def _descriptor(image: Any, config: NetworkConfig) -> Any:
     x = L2Normalisation(config.norm_safeguard, name="descriptor_norm")(x)
     if config.whitening_dims:
         _refuse_more_dims("whitening_dims", config.whitening_dims, x.shape[-1])
-        x = layers.Dense(config.whitening_dims, name="whitening")(x)
+        # Until it is fitted or loaded, it takes the first dimensions. Drawing the usual random weights would
+        # take a gigabyte and seconds, each time that a model is loaded.
+        x = layers.Dense(config.whitening_dims, kernel_initializer="identity", name="whitening")(x)
         x = L2Normalisation(config.norm_safeguard, name="whitened_norm")(x)
     if config.descriptor_dims:
         _refuse_more_dims("descriptor_dims", config.descriptor_dims, x.shape[-1])

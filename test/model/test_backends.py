@@ -50,11 +50,11 @@ for model in sorted(folder.glob("*.keras")):
     print(extractor.fingerprint)
 """
 ASK_FOR_A_GPU = """
-import netvlad_ros
-from netvlad_ros.config import ExtractorConfig
+from netvlad_ros.errors import ModelError
+from netvlad_ros.model.forward import prepare_runtime
 try:
-    netvlad_ros.NetVLADExtractor("absent.keras", ExtractorConfig(device="gpu"))
-except netvlad_ros.NetVLADError as error:
+    prepare_runtime("gpu", threads=0)
+except ModelError as error:
     print(error)
 """
 
