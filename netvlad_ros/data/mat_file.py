@@ -21,6 +21,7 @@ HDF5_SIGNATURE = b"MATLAB 7.3 MAT-file"
 WEIGHTS = Limits()
 _HEADER_BYTES = 128
 _BLOCK_BYTES = 1 << 20
+_AHEAD_BYTES = 1 << 13
 _MAX_TEXT_BYTES = 64 << 20
 
 # Types of data elements.
@@ -175,11 +176,15 @@ class _Inflated(_Stream):
     def __init__(self, stored: _Stored, length: int, budget: _Budget) -> None:
         self.stored, self.unread, self.budget = stored, length, budget
         self.inflate = zlib.decompressobj()
+        self.ahead = b""  # many elements are a few bytes long
 
     def some(self, limit: int) -> bytes:
-        part = self._next(limit)
-        if not part:
+        if not self.ahead:
+            self.ahead = self._next(max(limit, _AHEAD_BYTES))
+        if not self.ahead:
             raise DamagedMatError("a compressed variable ends too early")
+        part, self.ahead = self.ahead[:limit], self.ahead[limit:]
+        self.place += len(part)
         return part
 
     def _next(self, limit: int) -> bytes:
@@ -191,7 +196,6 @@ class _Inflated(_Stream):
                 self.unread -= len(compressed)
             part = self.inflate.decompress(compressed, min(limit, _BLOCK_BYTES))
             self.budget.spend(len(part))
-            self.place += len(part)
             if part or not compressed:
                 return part
         return b""
