@@ -6,13 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pytest
+from tiny_networks import tiny_network
 
-from netvlad_ros.config import NetworkConfig
 from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import format_of
-from netvlad_ros.model import build_network, save_model
+from netvlad_ros.model import save_model
 
 for package in ("openvino", "onnxruntime", "ai_edge_litert"):
     pytest.importorskip(package)
@@ -36,15 +35,7 @@ print(cv2.getNumThreads(), faiss.omp_get_max_threads())
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small network for several runtimes."""
     folder = tmp_path_factory.mktemp("models")
-    keras.utils.set_random_seed(0)
-    config = NetworkConfig(
-        backbone="mobilenet",
-        backbone_width=0.25,
-        cut_layer="conv_pw_3_relu",
-        input_width_px=SIZE_PX[0],
-        input_height_px=SIZE_PX[1],
-    )
-    network = build_network(config)
+    network = tiny_network(input_width_px=SIZE_PX[0], input_height_px=SIZE_PX[1])
     save_model(network, folder / "m.keras")
     for name in ("m.xml", "m.onnx", "m.tflite"):
         export_network(network, folder / name, format_of(folder / name, None), "fp32", SIZE_PX)

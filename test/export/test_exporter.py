@@ -4,12 +4,12 @@
 import re
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+from tiny_networks import tiny_network
 
 from netvlad_ros import cli
-from netvlad_ros.config import ExtractorConfig, NetworkConfig
+from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.data.image_files import image_paths, read_image
 from netvlad_ros.errors import ModelError
 from netvlad_ros.evaluation.ground_truth import GroundTruth, read_ground_truth
@@ -17,7 +17,7 @@ from netvlad_ros.export import exporter
 from netvlad_ros.export.exporter import export_network, made_up_images
 from netvlad_ros.export.formats import BARS, FORMATS
 from netvlad_ros.extractor import NetVLADExtractor
-from netvlad_ros.model import NetVLADNetwork, build_network, save_model
+from netvlad_ros.model import NetVLADNetwork, save_model
 from netvlad_ros.model.forward import compile_forward
 from netvlad_ros.preprocessing import resize
 from netvlad_ros.weights.read import import_weights
@@ -33,18 +33,7 @@ FILES = {"openvino": "m.xml", "onnx": "m.onnx", "litert": "m.tflite", "frozen-pb
 
 @pytest.fixture(scope="module")
 def network() -> NetVLADNetwork:
-    """A small network with made-up weights, always the same."""
-    keras.utils.set_random_seed(0)
-    return build_network(
-        NetworkConfig(
-            backbone="mobilenet",
-            backbone_width=0.25,
-            cut_layer="conv_pw_3_relu",
-            clusters=4,
-            input_width_px=SIZE_PX[0],
-            input_height_px=SIZE_PX[1],
-        )
-    )
+    return tiny_network(input_width_px=SIZE_PX[0], input_height_px=SIZE_PX[1])
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +201,7 @@ def test_what_can_not_be_exported_is_named(
 def test_a_network_of_any_size_needs_to_be_told_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = NetworkConfig(backbone="mobilenet", backbone_width=0.25, cut_layer="conv_pw_3_relu")
-    save_model(build_network(config), tmp_path / "any.keras")
+    save_model(tiny_network(), tmp_path / "any.keras")
     words = ["export", str(tmp_path / "any.keras"), "-o", str(tmp_path / "m.onnx")]
     assert cli.main(words) == 1
     assert (

@@ -6,23 +6,22 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from tiny_networks import tiny_network
 
 from netvlad_ros import cli
-from netvlad_ros.config import NetworkConfig
 from netvlad_ros.extractor import NetVLADExtractor
-from netvlad_ros.model import NetVLADNetwork, build_network
+from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.model.forward import compile_forward
 
 ov = pytest.importorskip("openvino")
 
 HEIGHT, WIDTH = 64, 96
+pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # of ov.convert_model
 
 
 @pytest.fixture(scope="module")
 def network() -> NetVLADNetwork:
-    keras.utils.set_random_seed(0)
-    config = NetworkConfig(backbone="mobilenet", backbone_width=0.25, cut_layer="conv_pw_3_relu")
-    return build_network(config)
+    return tiny_network()
 
 
 def convert(

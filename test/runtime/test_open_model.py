@@ -8,16 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
+from tiny_networks import tiny_network
 
-from netvlad_ros.config import ExtractorConfig, NetworkConfig
+from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import ModelError
 from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import format_of
 from netvlad_ros.extractor import NetVLADExtractor
-from netvlad_ros.model import build_network
 from netvlad_ros.runtime.model import ModelDescription, read_description
 from netvlad_ros.runtime.read import open_model
 
@@ -32,12 +31,7 @@ NAMES = ("model.xml", "model.onnx", "model.tflite", "model.pb", "model")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small network in all kinds of files."""
     folder = tmp_path_factory.mktemp("exported")
-    keras.utils.set_random_seed(0)
-    network = build_network(
-        NetworkConfig(
-            backbone="mobilenet", backbone_width=0.25, cut_layer="conv_pw_3_relu", clusters=4
-        )
-    )
+    network = tiny_network()
     for name in NAMES:
         export_network(network, folder / name, format_of(folder / name, None), "fp32", SIZE_PX)
     return folder
