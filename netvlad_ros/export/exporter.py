@@ -67,6 +67,7 @@ def export_network(
     cosine is below BARS.
     """
     refuse_precision(format, precision)
+    _refuse_other_folder(path)
     images = made_up_images(size_px) if images is None and precision != "int8" else images
     calibration, checked = _divided(images, precision)
     request = Request(size_px, precision, calibration)
@@ -81,6 +82,14 @@ def export_network(
         _attach(draft, made)
         return Export(
             _moved(draft, path), made, agreement, made.fingerprint == network.fingerprint()
+        )
+
+
+def _refuse_other_folder(path: Path) -> None:
+    """An older export is replaced; a folder of anything else is not."""
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        raise ModelError(
+            f"{path}: expected a new name or an older SavedModel to replace, got another folder."
         )
 
 

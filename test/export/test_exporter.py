@@ -154,6 +154,17 @@ def test_a_file_that_is_too_far_off_is_not_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_only_an_older_saved_model_is_replaced(network: NetVLADNetwork, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"mine")
+    with pytest.raises(ModelError, match="got another folder"):
+        export_network(network, tmp_path / "photos", FORMATS["savedmodel"], "fp32", SIZE_PX)
+    assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"mine"
+    for _ in range(2):
+        export_network(network, tmp_path / "m", FORMATS["savedmodel"], "fp32", SIZE_PX)
+    assert NetVLADExtractor(tmp_path / "m").dims == network.descriptor_dims
+
+
 def test_made_up_images_are_always_the_same_and_have_something_to_see() -> None:
     images = made_up_images((40, 30))
     assert images.shape == (8, 30, 40, 3)
