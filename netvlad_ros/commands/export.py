@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     size_px = _size(arguments.size, network)
     images = read_images(arguments.images, size_px) if arguments.images else None
     export = export_network(network, arguments.output, format, arguments.precision, size_px, images)
-    _tell(export)
+    _tell(export, images is not None)
     if format.name == "tensorrt":
         _build_engine(arguments.output, arguments.precision)
     return 0
@@ -112,19 +112,19 @@ def read_images(folder: str, size_px: tuple[int, int]) -> "np.ndarray":
     return np.stack([resize(image, size_px) for image in found])
 
 
-def _tell(export: "Export") -> None:
+def _tell(export: "Export", has_images: bool) -> None:
     cosines = export.agreement.cosines
     print(
         f"{export.path}: {export.description.precision}; cosine to the original {cosines.mean():.6f} in the "
-        f"mean, {cosines.min():.6f} at least, on {len(cosines)} images"
+        f"mean, {cosines.min():.6f} at least, on {len(cosines)} {'' if has_images else 'made-up '}images"
     )
     shift = f"similarities move by at most {export.agreement.similarity_shift:.4f}"
     if export.is_interchangeable:
         print(f"interchangeable with the original in one database ({shift})")
-    else:
-        print(
-            f"needs a database of its own ({shift}): fingerprint {export.description.fingerprint}"
-        )
+        return
+    print(f"needs a database of its own ({shift}): fingerprint {export.description.fingerprint}")
+    if not has_images:
+        print("with --images FOLDER, real images may show that it can share the original's")
 
 
 def _build_engine(path: Path, precision: str) -> None:

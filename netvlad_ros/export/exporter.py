@@ -62,14 +62,14 @@ def export_network(
 
     size_px: (width, height), the only input size of the file.
     images:  (N, height, width, 3) uint8 RGB to compare both on; int8 is calibrated on every other one.
-             Without any, made-up ones serve, for other precisions than int8.
+             Without any, made-up ones serve, for other precisions than int8; then only fp32 shares
+             databases with the original.
     Raises ModelError, and leaves path as it was, if the format does not have the precision, or if the mean
     cosine is below BARS.
     """
     refuse_precision(format, precision)
     _refuse_other_folder(path)
-    images = made_up_images(size_px) if images is None and precision != "int8" else images
-    calibration, checked = _divided(images, precision)
+    calibration, checked = _divided(images, precision, size_px)
     request = Request(size_px, precision, calibration)
     with _draft(path) as draft:
         format.write(network, draft, request)
@@ -78,11 +78,10 @@ def export_network(
             compile_forward(network, "auto"), open_model(draft, description=made).forward, checked
         )
         _refuse_different(path, precision, agreement)
-        made = _measured(made, draft, agreement)
+        shares = _shares_databases(precision, agreement, images)
+        made = _measured(made, agreement, "" if shares else _digest(draft))
         _attach(draft, made)
-        return Export(
-            _moved(draft, path), made, agreement, made.fingerprint == network.fingerprint()
-        )
+        return Export(_moved(draft, path), made, agreement, shares)
 
 
 def _refuse_other_folder(path: Path) -> None:
@@ -125,11 +124,13 @@ def _noise(rng: np.random.Generator, size_px: tuple[int, int], blobs: int) -> np
     return cv2.resize(coarse, size_px, interpolation=cv2.INTER_CUBIC)
 
 
-def _divided(images: np.ndarray | None, precision: str) -> tuple[np.ndarray, np.ndarray]:
+def _divided(
+    images: np.ndarray | None, precision: str, size_px: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Images to calibrate on and others to check with."""
     if precision != "int8":
-        assert images is not None
-        return images[:0], images
+        checked = made_up_images(size_px) if images is None else images
+        return checked[:0], checked
     if images is None or len(images) < 2:
         raise ModelError(
             "--precision int8: expected images of places to find the ranges of values on, a hundred or more "
@@ -148,12 +149,20 @@ def _refuse_different(path: Path, precision: str, agreement: Agreement) -> None:
         )
 
 
-def _measured(made: ModelDescription, draft: Path, agreement: Agreement) -> ModelDescription:
-    """With its cosine, and a fingerprint of its own if it can't share databases with the original."""
-    made = replace(made, cosine=float(agreement.cosines.mean()))
-    if agreement.similarity_shift <= INTERCHANGEABLE_SHIFT:
-        return made
-    return replace(made, fingerprint=f"{made.fingerprint}-{made.precision}-{_digest(draft)}")
+def _shares_databases(precision: str, agreement: Agreement, images: np.ndarray | None) -> bool:
+    """Whether its descriptors may be compared with those of the original; made-up images do not prove it."""
+    is_proven = images is not None or precision == "fp32"
+    return is_proven and agreement.similarity_shift <= INTERCHANGEABLE_SHIFT
+
+
+def _measured(made: ModelDescription, agreement: Agreement, own: str) -> ModelDescription:
+    """own: what sets its fingerprint apart from the original's, if it does not share databases with it."""
+    apart = f"-{made.precision}-{own}" if own else ""
+    return replace(
+        made,
+        cosine=float(agreement.cosines.mean()),
+        fingerprint=made.fingerprint + apart,
+    )
 
 
 def _digest(draft: Path) -> str:

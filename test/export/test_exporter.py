@@ -140,6 +140,16 @@ def test_a_file_whose_similarities_move_needs_a_database_of_its_own(
     assert all(each.startswith(f"{genuine.fingerprint()}-int8-") for each in prints)
 
 
+def test_made_up_images_do_not_prove_that_databases_can_be_shared(
+    network: NetVLADNetwork, tmp_path: Path
+) -> None:
+    images = made_up_images(SIZE_PX)
+    proven = export_network(network, tmp_path / "a.onnx", FORMATS["onnx"], "fp16", SIZE_PX, images)
+    guessed = export_network(network, tmp_path / "b.onnx", FORMATS["onnx"], "fp16", SIZE_PX)
+    assert proven.description.fingerprint == network.fingerprint()
+    assert guessed.description.fingerprint.startswith(f"{network.fingerprint()}-fp16-")
+
+
 def test_a_file_that_is_too_far_off_is_not_written(
     network: NetVLADNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
