@@ -45,7 +45,17 @@ ROS = {
     "visualization_msgs",
 }
 KERAS = {"keras", "tensorflow"}
-OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "scipy", "torch"}
+OPTIONAL = {
+    "ai_edge_litert",
+    "jax",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "panda3d",
+    "scipy",
+    "torch",
+}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PROJECT_FILES = [
     *SOURCES,

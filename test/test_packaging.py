@@ -39,7 +39,7 @@ PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "Py
 WITHOUT_ROSDEP_KEY = {"faiss", "keras", "rosbags", "tensorflow"}
 # Imported only where somebody asks for what needs it (the extras of pyproject.toml, Keras backends); errors
 # there say how to install it.
-OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "torch"}
+OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "panda3d", "torch"}
 
 
 # --- Lists that have to agree -------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_every_requirement_has_one_exact_version():
     assert len(names) == len(set(names))
     direct = [
         line
-        for file in ("runtime", "export", "ros", "dev")
+        for file in ("runtime", "export", "worlds", "ros", "dev")
         for line in requirement_lines(f"{file}.txt")
     ]
     assert {name.partition("[")[0].lower() for name in direct} <= set(names)

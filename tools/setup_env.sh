@@ -101,7 +101,7 @@ install_packages() {
   # Wheels only, so that nothing is compiled for an hour; empy has none, but is one Python file.
   "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off --retries 2 \
     --only-binary :all: --no-binary empy \
-    -r requirements/runtime.txt -r requirements/export.txt -r requirements/ros.txt -r requirements/dev.txt -c requirements/constraints.txt \
+    -r requirements/runtime.txt -r requirements/export.txt -r requirements/worlds.txt -r requirements/ros.txt -r requirements/dev.txt -c requirements/constraints.txt \
     2>&1 | tee "$log" | show_large_downloads || explain_pip
   repair_include_paths
   make_prefix_known
