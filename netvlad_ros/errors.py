@@ -44,3 +44,7 @@ class GroundTruthError(NetVLADError):
 
 class DatasetError(NetVLADError):
     """A set of places can't be read or does not hold what it should."""
+
+
+class WorldError(NetVLADError):
+    """A world can't be made, walked through or written."""

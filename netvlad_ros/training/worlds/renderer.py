@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: MIT
+"""A scene as a camera sees it, drawn by Panda3D's software renderer: no graphics card, no display."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from netvlad_ros.errors import WorldError
+from netvlad_ros.training.worlds.camera import Camera, Pose
+from netvlad_ros.training.worlds.conditions import Conditions
+from netvlad_ros.training.worlds.light import vertex_colours
+from netvlad_ros.training.worlds.mesh import COLUMNS, Material, Mesh, Vertices, joined
+from netvlad_ros.training.worlds.scene import Scene
+from netvlad_ros.training.worlds.seasons import in_season
+from netvlad_ros.training.worlds.sky import haze, sky_panorama
+
+_CELL_M = 20.0  # what lies in one cell is drawn or left out together
+_NEAR_M = 0.15
+_SKY_RADIUS_M = 50.0
+_FOG_STEPS = 512
+_HOLES = "holes"
+_FOG_REACH_M = 200.0
+_QUAD = np.array([0, 1, 2, 0, 2, 3], np.uint32)
+
+
+def panda() -> Any:
+    """panda3d.core, set to software rendering. Raises WorldError if Panda3D is not installed."""
+    try:
+        from panda3d import core
+    except ImportError as error:
+        raise WorldError(
+            f"rendered worlds need Panda3D ({error}); install it with: pip install 'netvlad_ros[worlds]' "
+            "(or: pip install panda3d)."
+        ) from None
+    return core
+
+
+@dataclass
+class _Piece:
+    """What is drawn together: the part of one material's surface that lies in one cell."""
+
+    node: Any
+    data: Any
+    vertices: Vertices
+
+
+class Renderer:
+    """Draws one scene; conditions and camera may change from picture to picture.
+
+    supersampling: the picture is drawn so many times larger and then averaged.
+    """
+
+    def __init__(self, scene: Scene, camera: Camera, supersampling: int = 2) -> None:
+        self.core = panda()
+        self.scene, self.camera, self.scale = scene, camera, supersampling
+        self._conditions: Conditions | None = None
+        self._visitors: list[_Piece] = []
+        self._root = self.core.NodePath("world")
+        self._open_buffers()
+        self._textures: dict[str, Any] = {}
+        self._drawn = 0
+        self._pieces = self._build(scene.mesh)
+        self._sky = self._sky_dome()
+
+    def close(self) -> None:
+        """Gives back the memory."""
+        self._engine.remove_all_windows()
+        self._root.remove_node()
+        self._pieces, self._visitors = [], []
+
+    def draw(self, pose: Pose, conditions: Conditions) -> np.ndarray:
+        """uint8 RGB (height_px, width_px, 3), before the camera's own effects but for lens distortion."""
+        if conditions != self._conditions:
+            self._change(conditions)
+        self._place(pose)
+        self._engine.render_frame()
+        image = self._read(self._colour)
+        if self._fogged:
+            image = self._in_fog(image, self._read(self._depth)[..., 0])
+        size = (self.camera.width_px, self.camera.height_px)
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+    # --- Buffers --------------------------------------------------------------------------------------
+
+    def _open_buffers(self) -> None:
+        core = self.core
+        core.load_prc_file_data("", "audio-library-name null\nnotify-level-display fatal")
+        pipe = core.GraphicsPipeSelection.get_global_ptr().make_pipe(
+            "TinyOffscreenGraphicsPipe", "p3tinydisplay"
+        )
+        if pipe is None:
+            raise WorldError(
+                "Panda3D: expected its software renderer (p3tinydisplay), which this build lacks; "
+                "install the wheel of PyPI: pip install panda3d."
+            )
+        self._engine = core.GraphicsEngine(pipe)
+        self._lens = core.PerspectiveLens()
+        self._lens.set_film_size(self.camera.width_px, self.camera.height_px)
+        self._lens.set_focal_length(self.camera.focal_px)
+        self._lens.set_near_far(_NEAR_M, self.scene.view_m)
+        _, self._colour, self._eye = self._buffer(pipe, "colour")
+        self._depth_buffer, self._depth, self._fog_eye = self._buffer(pipe, "depth")
+        self._depth_buffer.set_active(False)
+        self._fog_eye.node().set_tag_state_key(_HOLES)
+        self._white = self._upload(np.full((2, 2, 3), 255, np.uint8))
+        self._distance = core.TextureStage("distance")
+        self._distance.set_texcoord_name("xy")
+        self._fogged = False
+
+    def _buffer(self, pipe: Any, name: str) -> tuple[Any, Any, Any]:
+        core = self.core
+        properties = core.FrameBufferProperties()
+        properties.set_rgb_color(True)
+        properties.set_depth_bits(24)
+        size = core.WindowProperties.size(
+            self.camera.width_px * self.scale, self.camera.height_px * self.scale
+        )
+        flags = core.GraphicsPipe.BF_refuse_window
+        buffer = self._engine.make_output(pipe, name, 0, properties, size, flags)
+        texture = core.Texture(name)
+        buffer.add_render_texture(
+            texture, core.GraphicsOutput.RTM_copy_ram, core.GraphicsOutput.RTP_color
+        )
+        eye = self._root.attach_new_node(core.Camera(name, self._lens))
+        buffer.make_display_region().set_camera(eye)
+        buffer.set_clear_color((0, 0, 0, 1))
+        return buffer, texture, eye
+
+    def _read(self, texture: Any) -> np.ndarray:
+        """uint8 RGB (H, W, 3), a view of the renderer's memory."""
+        shape = (texture.get_y_size(), texture.get_x_size(), 4)
+        pixels = np.frombuffer(texture.get_ram_image(), np.uint8).reshape(shape)
+        return cv2.cvtColor(cv2.flip(pixels, 0), cv2.COLOR_BGRA2RGB)
+
+    def _place(self, pose: Pose) -> None:
+        x, y, z = (tuple(axis) for axis in pose.rotation().T)
+        # Panda's cameras look along y with x to the right.
+        right, ahead, up = tuple(-v for v in y), x, z
+        matrix = self.core.LMatrix4(*right, 0, *ahead, 0, *up, 0, pose.x_m, pose.y_m, pose.z_m, 1)
+        self._eye.set_mat(self._root, matrix)
+        self._sky.set_pos(pose.x_m, pose.y_m, pose.z_m)
+        if self._fogged:
+            self._fog_eye.set_mat(self._root, matrix)
+            self._set_fog_ramp(pose)
+
+    # --- Surfaces -------------------------------------------------------------------------------------
+
+    def _build(self, mesh: Mesh) -> list[_Piece]:
+        pieces = []
+        for name, vertices in mesh.vertices().items():
+            cell = np.floor(vertices.positions_m.reshape(-1, 4, 3)[:, 0, :2] / _CELL_M).astype(int)
+            _, group = np.unique(cell, axis=0, return_inverse=True)
+            for number in range(group.max() + 1):
+                chosen = np.repeat(group.ravel() == number, 4)
+                part = Vertices(*(getattr(vertices, each)[chosen] for each in COLUMNS))
+                pieces.append(self._piece(mesh.materials[name], name, part))
+        return pieces
+
+    def _piece(self, material: Material, name: str, vertices: Vertices) -> _Piece:
+        core = self.core
+        data = core.GeomVertexData(name, self._format(), core.Geom.UH_dynamic)
+        data.unclean_set_num_rows(len(vertices))
+        xy = vertices.positions_m[:, :2] / _FOG_REACH_M
+        columns = np.hstack([vertices.positions_m, vertices.uv, xy]).astype(np.float32)
+        data.modify_array_handle(0).copy_data_from(columns.tobytes())
+        triangles = core.GeomTriangles(core.Geom.UH_static)
+        triangles.set_index_type(core.Geom.NT_uint32)
+        indices = (np.arange(0, len(vertices), 4, dtype=np.uint32)[:, None] + _QUAD).ravel()
+        array = triangles.modify_vertices()
+        array.unclean_set_num_rows(len(indices))
+        array.modify_handle().copy_data_from(indices.tobytes())
+        geom = core.Geom(data)
+        geom.add_primitive(triangles)
+        node = core.GeomNode(name)
+        node.add_geom(geom)
+        path = self._root.attach_new_node(node)
+        path.set_depth_offset(material.layer)
+        # Where surfaces meet, the one drawn first is seen; without an order, memory addresses decide that.
+        self._drawn += 1
+        path.set_bin("fixed", self._drawn)
+        if material.has_holes:
+            path.set_transparency(core.TransparencyAttrib.M_binary)
+        path.set_python_tag("material", (name, material))
+        return _Piece(path, data, vertices)
+
+    def _format(self) -> Any:
+        core = self.core
+        shape = core.GeomVertexArrayFormat()
+        shape.add_column("vertex", 3, core.Geom.NT_float32, core.Geom.C_point)
+        shape.add_column("texcoord", 2, core.Geom.NT_float32, core.Geom.C_texcoord)
+        shape.add_column("texcoord.xy", 2, core.Geom.NT_float32, core.Geom.C_texcoord)
+        light = core.GeomVertexArrayFormat()
+        light.add_column("color", 4, core.Geom.NT_uint8, core.Geom.C_color)
+        both = core.GeomVertexFormat()
+        both.add_array(shape)
+        both.add_array(light)
+        return core.GeomVertexFormat.register_format(both)
+
+    @staticmethod
+    def _texture_key(name: str, material: Material, conditions: Conditions) -> str:
+        if not material.reacts:
+            return name
+        return f"{name} {conditions.season} {conditions.snow} {conditions.weather == 'rain'}"
+
+    def _texture(self, key: str, name: str, material: Material, conditions: Conditions) -> Any:
+        if key not in self._textures:
+            image = in_season(name, material, conditions)
+            self._textures[key] = self._upload(image)
+            if material.has_holes:
+                self._keep_holes_in_fog(key, image)
+        return self._textures[key]
+
+    def _upload(self, image: np.ndarray, repeats: bool = True) -> Any:
+        core = self.core
+        texture = core.Texture()
+        kind = core.Texture.F_rgba if image.shape[2] == 4 else core.Texture.F_rgb
+        order = [2, 1, 0, 3][: image.shape[2]]
+        texture.setup_2d_texture(image.shape[1], image.shape[0], core.Texture.T_unsigned_byte, kind)
+        texture.set_ram_image(np.ascontiguousarray(image[::-1, :, order]).tobytes())
+        texture.set_minfilter(core.SamplerState.FT_linear_mipmap_linear)
+        texture.set_magfilter(core.SamplerState.FT_linear)
+        if not repeats:
+            texture.set_wrap_u(core.SamplerState.WM_clamp)
+            texture.set_wrap_v(core.SamplerState.WM_clamp)
+        return texture
+
+    # --- Conditions -----------------------------------------------------------------------------------
+
+    def _change(self, conditions: Conditions) -> None:
+        before, self._conditions = self._conditions, conditions
+        if before is None or (before.visit, before.fullness) != (
+            conditions.visit,
+            conditions.fullness,
+        ):
+            self._call_visitors(conditions)
+        for piece in self._pieces + self._visitors:
+            name, material = piece.node.get_python_tag("material")
+            if material.is_lit_window and not conditions.is_dark:
+                piece.node.hide()
+                continue
+            piece.node.show()
+            key = self._texture_key(name, material, conditions)
+            piece.node.set_texture(self._texture(key, name, material, conditions))
+            if material.has_holes:
+                piece.node.set_tag(_HOLES, key)
+        self._light(conditions)
+        self._sky.set_texture(self._upload(sky_panorama(conditions), repeats=False))
+        self._fogged = not self.scene.is_indoor and conditions.visibility_m < 2 * self.scene.view_m
+        self._depth_buffer.set_active(self._fogged)
+        self._fog_ramp: Any = None
+
+    def _light(self, conditions: Conditions) -> None:
+        pieces = self._pieces + self._visitors
+        colours = vertex_colours(joined([each.vertices for each in pieces]), self.scene, conditions)
+        ends = np.cumsum([len(each.vertices) for each in pieces])
+        for piece, part in zip(pieces, np.split(colours, ends[:-1]), strict=True):
+            piece.data.modify_array_handle(1).copy_data_from(part.tobytes())
+
+    def _call_visitors(self, conditions: Conditions) -> None:
+        for piece in self._visitors:
+            piece.node.remove_node()
+        mesh, rng = Mesh(), np.random.default_rng(conditions.visit)
+        for visitor in self.scene.visitors:
+            if rng.random() < conditions.fullness:
+                visitor(rng, mesh)
+        self._textures = {
+            name: texture
+            for name, texture in self._textures.items()
+            if name.split()[0] not in mesh.materials
+        }
+        self._drawn = len(self._pieces)
+        self._visitors = self._build(mesh)
+
+    # --- Sky and fog ----------------------------------------------------------------------------------
+
+    def _sky_dome(self) -> Any:
+        mesh = Mesh()
+        mesh.material("sky", np.zeros((2, 2, 3), np.uint8))
+        piece = self._build_dome(mesh)
+        piece.set_bin("background", 0)
+        piece.set_depth_write(False)
+        piece.set_depth_test(False)
+        piece.set_two_sided(True)
+        if self.scene.is_indoor:
+            piece.hide()
+        return piece
+
+    def _build_dome(self, mesh: Mesh) -> Any:
+        turns, rises = 24, 6
+        angle = np.linspace(0, 2 * np.pi, turns + 1)
+        height = np.radians(np.linspace(-10, 90, rises + 1))
+        corners, uv = [], []
+        for i in range(turns):
+            for j in range(rises):
+                for di, dj in ((0, 0), (1, 0), (1, 1), (0, 1)):
+                    a, h = angle[i + di], height[j + dj]
+                    corners.append((np.cos(a) * np.cos(h), np.sin(a) * np.cos(h), np.sin(h)))
+                    uv.append(((i + di) / turns, (j + dj) / rises))
+        count = len(corners)
+        vertices = Vertices(
+            np.array(corners) * _SKY_RADIUS_M,
+            np.tile((0.0, 0.0, 1.0), (count, 1)),
+            np.array(uv),
+            np.ones((count, 3)),
+            np.ones(count),
+        )
+        piece = self._piece(mesh.materials["sky"], "sky", vertices)
+        piece.data.modify_array_handle(1).copy_data_from(
+            np.full((count, 4), 255, np.uint8).tobytes()
+        )
+        return piece.node
+
+    def _set_fog_ramp(self, pose: Pose) -> None:
+        """Sets up the second picture: in place of its image, each surface shows how clearly it is seen.
+
+        Its coordinates are its position in the plane; one transform makes the distance of them.
+        """
+        core = self.core
+        if self._fog_ramp is None:
+            visibility = self._conditions.visibility_m  # type: ignore[union-attr]
+            distance = np.arange(_FOG_STEPS) / _FOG_STEPS * _FOG_REACH_M
+            clear = (255 * np.exp(-distance / visibility)).astype(np.uint8)
+            self._fog_ramp = self._upload(
+                np.repeat(np.tile(clear, (2, 1))[..., None], 3, axis=2), repeats=False
+            )
+            self._fog_ramp.set_minfilter(core.SamplerState.FT_nearest)
+            self._fog_ramp.set_magfilter(core.SamplerState.FT_nearest)
+        cos, sin = float(np.cos(pose.yaw_rad)), float(np.sin(pose.yaw_rad))
+        ahead = -(pose.x_m * cos + pose.y_m * sin) / _FOG_REACH_M
+        transform = core.LMatrix4(cos, 0, 0, 0, sin, 0, 0, 0, 0, 0, 1, 0, ahead, 0.5, 0, 1)
+        state = core.NodePath("state")
+        state.set_texture(core.TextureStage.get_default(), self._white, 100)
+        state.set_texture(self._distance, self._fog_ramp, 100)
+        state.set_tex_transform(self._distance, core.TransformState.make_mat(transform))
+        state.set_color((1, 1, 1, 1), 100)
+        self._fog_eye.node().set_initial_state(state.get_state())
+
+    def _keep_holes_in_fog(self, key: str, image: np.ndarray) -> None:
+        white = np.full_like(image, 255)
+        white[..., 3] = image[..., 3]
+        state = self.core.NodePath("state")
+        state.set_texture(self.core.TextureStage.get_default(), self._upload(white), 200)
+        self._fog_eye.node().set_tag_state(key, state.get_state())
+
+    def _in_fog(self, image: np.ndarray, clear: np.ndarray) -> np.ndarray:
+        share = cv2.merge([clear] * 3)
+        grey = haze(self._conditions).clip(0, 255)  # type: ignore[arg-type]
+        fog = cv2.multiply(255 - share, np.array([*grey, 0.0]) / 255)
+        return cv2.add(cv2.multiply(image, share, scale=1 / 255), fog)
