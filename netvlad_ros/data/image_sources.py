@@ -4,6 +4,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,7 +85,7 @@ class BagImages:
     received_ns: np.ndarray
     _threads: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
-    @property
+    @cached_property
     def names(self) -> Sequence[str]:
         return [f"{self.topic}#{number + 1}" for number in self.numbers]
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Descriptors without a trained network, so that a figure of one means something."""

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""What all baselines have in common: an extractor's interface around one function."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from netvlad_ros.config import ExtractorConfig
+from netvlad_ros.preprocessing import network_input
+
+
+class Baseline(ABC):
+    """Computes global descriptors as NetVLADExtractor does, and refuses the same images.
+
+    dims:        length of a descriptor.
+    fingerprint: which method, settings and vocabulary made a descriptor.
+    size_px:     (width, height) images are resized to.
+    """
+
+    dims: int
+    fingerprint: str
+    size_px: tuple[int, int]
+
+    def extract(self, image: np.ndarray) -> np.ndarray:
+        """The descriptor of one image, float32 (dims,) of unit length.
+
+        image: uint8, RGB (H, W, 3) or grey (H, W). Raises ImageError for what is no picture of a place.
+        """
+        described = self.describe(grey(image, self.size_px))
+        if not described.any():  # a blank wall must be a miss, not be left out of the count
+            described = np.ones(self.dims)
+        return (described / np.linalg.norm(described)).astype(np.float32)
+
+    def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(len(images), dims)."""
+        rows = [self.extract(image) for image in images]
+        return np.stack(rows) if rows else np.empty((0, self.dims), np.float32)
+
+    @abstractmethod
+    def describe(self, grey: np.ndarray) -> np.ndarray:
+        """(dims,) of any length, from a grey uint8 image of our size; zero if there is nothing in it."""
+
+
+def grey(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    """uint8 (height, width). Raises ImageError for what is no picture of a place."""
+    return cv2.cvtColor(network_input(image, size_px, ExtractorConfig()), cv2.COLOR_RGB2GRAY)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Descriptors of many images: kept for the next time, read ahead, and never stopped by a broken one."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from netvlad_ros.data.places import PlaceImages
+from netvlad_ros.errors import DescriptorError, ImageError
+from netvlad_ros.search.descriptor_cache import DescriptorCache
+from netvlad_ros.search.gallery import Skipped
+
+BATCH = 4
+# Batches that are read while the network is busy with another.
+READ_AHEAD = 2
+# Descriptors that are handed on at once.
+BLOCK_BYTES = 256 << 20
+
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+class BatchExtractor(Protocol):
+    """What makes descriptors: NetVLADExtractor, or a baseline."""
+
+    dims: int
+    fingerprint: str
+
+    def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(len(images), dims) float32 of unit length. Raises ImageError."""
+
+
+@dataclass
+class Extraction:
+    """What became of the images.
+
+    skipped: those that can't be used, and why not.
+    reused:  how many descriptors had been computed before.
+    problem: why descriptors are not kept, else empty.
+    """
+
+    extracted: int = 0
+    reused: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    problem: str = ""
+
+
+class _Group(NamedTuple):
+    """Some images: those whose descriptors are known, and those that are being read."""
+
+    known: dict[int, np.ndarray]
+    missing: list[int]
+    images: "Future[list[np.ndarray | ImageError]]"
+
+
+def descriptor_blocks(
+    places: PlaceImages,
+    extractor: BatchExtractor,
+    cache_folder: Path,
+    told: Extraction,
+    progress: Progress = iter,
+    batch: int = BATCH,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of descriptors (B, dims) with the indices (B,) of their images, ascending over all blocks.
+
+    Descriptors in the cache are not computed again, so that what was interrupted continues. Images that can't
+    be used are missing in the blocks and counted in told.
+    progress: passes indices on, one by one, and may show how many are left.
+    """
+    size = max(1, BLOCK_BYTES // (4 * extractor.dims))
+    rows: list[np.ndarray] = []
+    indices: list[int] = []
+    root = places.images.root
+    with DescriptorCache(cache_folder, root, extractor.fingerprint, extractor.dims) as cache:
+        for index, descriptor in _descriptors(places, extractor, cache, told, progress, batch):
+            rows.append(descriptor)
+            indices.append(index)
+            if len(rows) == size:
+                yield _block(rows, indices)
+                rows.clear()
+                indices.clear()
+        cache.write()
+        told.problem = cache.problem
+    if rows:
+        yield _block(rows, indices)
+
+
+def all_descriptors(
+    places: PlaceImages,
+    extractor: BatchExtractor,
+    cache_folder: Path,
+    told: Extraction,
+    progress: Progress = iter,
+    batch: int = BATCH,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same in one piece: (N, dims) and (N,).
+
+    Raises ImageError if none of the images can be used.
+    """
+    blocks = list(descriptor_blocks(places, extractor, cache_folder, told, progress, batch))
+    if not blocks:
+        raise ImageError(
+            f"{places.images.root}: none of {len(places)} images can be used; the first: "
+            f"{told.skipped[0].problem}"
+        )
+    descriptors, indices = zip(*blocks, strict=True)
+    return np.concatenate(descriptors), np.concatenate(indices)
+
+
+def _block(rows: list[np.ndarray], indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack(rows), np.array(indices, np.int64)
+
+
+def _descriptors(
+    places: PlaceImages,
+    extractor: BatchExtractor,
+    cache: DescriptorCache,
+    told: Extraction,
+    progress: Progress,
+    batch: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and descriptor of each image that can be used, in order."""
+
+    def finished(group: _Group) -> Iterator[tuple[int, np.ndarray]]:
+        found = group.known | _extracted(places, group, extractor, cache, told)
+        yield from sorted(found.items())
+
+    waiting: deque[_Group] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        for indices in _batches(progress(range(len(places))), batch):
+            known = _cached(places, indices, cache)
+            told.reused += len(known)
+            missing = [index for index in indices if index not in known]
+            waiting.append(_Group(known, missing, reader.submit(_read, places, missing)))
+            if len(waiting) > READ_AHEAD:
+                yield from finished(waiting.popleft())
+        while waiting:
+            yield from finished(waiting.popleft())
+
+
+def _batches(indices: Iterable[int], size: int) -> Iterator[list[int]]:
+    rest = iter(indices)
+    while part := list(itertools.islice(rest, size)):
+        yield part
+
+
+def _read(places: PlaceImages, indices: Sequence[int]) -> list[np.ndarray | ImageError]:
+    images: list[np.ndarray | ImageError] = []
+    for index in indices:
+        try:
+            images.append(places.read(index))
+        except ImageError as error:
+            images.append(error)
+    return images
+
+
+def _extracted(
+    places: PlaceImages,
+    group: _Group,
+    extractor: BatchExtractor,
+    cache: DescriptorCache,
+    told: Extraction,
+) -> dict[int, np.ndarray]:
+    """Descriptors by index; those of images that can't be used are missing, and told."""
+    images = dict(zip(group.missing, group.images.result(), strict=True))
+    read = {index: image for index, image in images.items() if isinstance(image, np.ndarray)}
+    found, problems = _run(read, extractor)
+    problems |= {i: str(image) for i, image in images.items() if isinstance(image, ImageError)}
+    for index in sorted(problems):
+        problem = problems[index].removeprefix(f"{places.images.file(index)}: ")
+        told.skipped.append(Skipped(_shown(places.names[index]), problem))
+    told.extracted += len(found)
+    for index, descriptor in found.items():
+        cache.keep(_shown(places.names[index]), places.images.file(index), descriptor)
+    return found
+
+
+def _run(
+    images: dict[int, np.ndarray], extractor: BatchExtractor
+) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+    """Descriptors, and problems of the others; a batch that fails is run again one by one."""
+    if not images:
+        return {}, {}
+    try:
+        return dict(zip(images, extractor.extract_batch([*images.values()]), strict=True)), {}
+    except (ImageError, DescriptorError) as error:
+        if len(images) == 1:
+            return {}, {next(iter(images)): str(error)}
+    found, problems = {}, {}
+    for index, image in images.items():
+        one, problem = _run({index: image}, extractor)
+        found |= one
+        problems |= problem
+    return found, problems
+
+
+def _cached(
+    places: PlaceImages, indices: Sequence[int], cache: DescriptorCache
+) -> dict[int, np.ndarray]:
+    found = {i: cache.find(_shown(places.names[i]), places.images.file(i)) for i in indices}
+    return {index: descriptor for index, descriptor in found.items() if descriptor is not None}
+
+
+def _shown(name: str) -> str:
+    """A name that can be printed and stored: those of files need not be valid Unicode."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

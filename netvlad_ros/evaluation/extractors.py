@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""What is to be evaluated, from a word of the command line: a model file, or a baseline by its name."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from netvlad_ros.config import ExtractorConfig
+from netvlad_ros.data.places import PlaceImages
+from netvlad_ros.data.read_places import read_sequence
+from netvlad_ros.errors import DatasetError, ImageError
+from netvlad_ros.evaluation.baselines.baseline import Baseline
+from netvlad_ros.evaluation.baselines.orb_words import OrbWords
+from netvlad_ros.evaluation.baselines.rootsift_vlad import RootSiftVlad
+from netvlad_ros.evaluation.baselines.thumbnails import Thumbnails
+from netvlad_ros.evaluation.baselines.vocabulary import MAX_IMAGES
+from netvlad_ros.evaluation.extraction import BatchExtractor
+from netvlad_ros.extractor import NetVLADExtractor
+
+PREFIX = "baseline:"
+# Those that learn a vocabulary.
+LEARNING: dict[str, Callable[[Iterator[np.ndarray]], Baseline]] = {
+    "rootsift-vlad": RootSiftVlad,
+    "orb": OrbWords,
+}
+NAMES = ("thumbnails", *LEARNING)
+
+
+def open_extractor(
+    spec: str, config: ExtractorConfig, evaluated: PlaceImages
+) -> tuple[BatchExtractor, str]:
+    """An extractor, and what to say of it in a report.
+
+    spec:      a model file of any runtime, or baseline:NAME, or baseline:NAME:IMAGES with the images (a
+               folder or a bag) that its vocabulary is learned from; left out, those that are evaluated.
+    evaluated: the database, or the sequence.
+    Raises ModelError, or DatasetError for a baseline.
+    """
+    if not spec.startswith(PREFIX):
+        extractor = NetVLADExtractor(spec, config)
+        extractor.warm_up()
+        return extractor, Path(spec).name
+    name, _, images = spec.removeprefix(PREFIX).partition(":")
+    if name not in NAMES:
+        raise DatasetError(f"{spec}: expected baseline:{', baseline:'.join(NAMES)}.")
+    if name not in LEARNING:
+        return Thumbnails(), name
+    source = read_sequence(images) if images else evaluated
+    learned = f"vocabulary from {images}" if images else "vocabulary from the same images"
+    return LEARNING[name](some_images(source)), f"{name}, {learned}"
+
+
+def some_images(places: PlaceImages, count: int = MAX_IMAGES) -> Iterator[np.ndarray]:
+    """At most so many, evenly spread, without those that can't be read."""
+    for index in np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round()):
+        try:
+            yield places.read(int(index))
+        except ImageError:
+            continue
