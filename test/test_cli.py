@@ -347,7 +347,7 @@ def test_what_is_no_model_is_refused(netvlad: Run, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "drive", laps(1, 2))
     (tmp_path / "foreign.keras").write_bytes(b"PK\x03\x04 something else")
     for words, says in (
-        ((), "extractor.model: expected the path of a .keras model file"),
+        ((), "extractor.model: expected the path of a model file"),
         (("--model", tmp_path / "absent.keras"), "there is no such model file"),
         (
             ("--model", tmp_path / "foreign.keras"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Writes .onnx files, in 8 bits too."""
 
+import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -50,8 +51,7 @@ def _write_quantised(
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     kind = quantization.QuantType.QInt8 if symmetric else quantization.QuantType.QUInt8
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of what is done here
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _without_warnings():
         plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
         save_onnx(network, plain, request.size_px, "fp32")
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
@@ -71,6 +71,16 @@ def _write_quantised(
             calibrate_method=quantization.CalibrationMethod.Percentile,
             extra_options={"ActivationSymmetric": symmetric},
         )
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """The quantiser asks through the root logger for what is done here already."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class _Calibration:
