@@ -191,7 +191,8 @@ def _run(
     except (ImageError, DescriptorError) as error:
         if len(images) == 1:
             return {}, {next(iter(images)): str(error)}
-    found, problems = {}, {}
+    found: dict[int, np.ndarray] = {}
+    problems: dict[int, str] = {}
     for index, image in images.items():
         one, problem = _run({index: image}, extractor)
         found |= one

@@ -88,7 +88,7 @@ def _recall_plot(results: PlaceResults) -> Figure:
 def _distance_plot(results: PlaceResults) -> Figure:
     figure, axes = _axes()
     first, right = results.similarities[:, 0], results.ranks == 0
-    bins = np.histogram_bin_edges(first, 30)
+    bins = np.histogram_bin_edges(first, 30).tolist()
     axes.hist(
         [first[right], first[~right]],
         bins,
@@ -106,16 +106,11 @@ def _map(results: PlaceResults) -> Figure:
     places, queries = results.dataset.database.positions_m, results.dataset.queries.positions_m
     origin = places[:, :2].mean(axis=0)
     shown = places[:: max(1, len(places) // MAP_POINTS), :2] - origin
-    axes.scatter(*shown.T, s=4, c="#bbbbbb", linewidths=0, label="database")
+    axes.scatter(shown[:, 0], shown[:, 1], s=4, c="#bbbbbb", linewidths=0, label="database")
     right = results.ranks == 0
     for kind, colour, label in ((right, "#1a9850", "found"), (~right, "#e3172d", "not found")):
-        axes.scatter(
-            *(queries[results.queries[kind], :2] - origin).T,
-            s=9,
-            c=colour,
-            linewidths=0,
-            label=label,
-        )
+        found = queries[results.queries[kind], :2] - origin
+        axes.scatter(found[:, 0], found[:, 1], s=9, c=colour, linewidths=0, label=label)
     axes.set(xlabel="x in m", ylabel="y in m", aspect="equal")
     axes.legend(markerscale=2.0)
     return figure

@@ -110,13 +110,14 @@ def precision_recall(judged: JudgedMatches, min_similarity: float = -1.0) -> Pre
 
 def precision_recall_curve(judged: JudgedMatches) -> PrecisionRecallCurve:
     """Precision and recall at the similarity of every first match."""
-    found = np.isfinite(judged.similarities)
-    thresholds = np.unique(judged.similarities[found])[::-1]
-    points = [precision_recall(judged, threshold) for threshold in thresholds]
+    found = np.flatnonzero(np.isfinite(judged.similarities))
+    order = found[np.argsort(-judged.similarities[found], kind="stable")]
+    similarities = judged.similarities[order]
+    last = np.flatnonzero(np.diff(similarities, append=-np.inf))  # of all that are equal
+    right, reported = np.cumsum(judged.right[order])[last], last + 1
+    loops = int(judged.closes_loop.sum())
     return PrecisionRecallCurve(
-        thresholds,
-        np.array([point.precision for point in points]),
-        np.array([point.recall for point in points]),
+        similarities[last], right / reported, right / loops if loops else np.ones(len(last))
     )
 
 

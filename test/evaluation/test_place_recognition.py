@@ -153,7 +153,9 @@ def test_the_report_is_one_page_with_pictures_inside_and_figures_beside(folder: 
     plots = re.findall(r"data:image/png;base64,([^\"]+)", text)
     assert len(plots) == 3
     for plot in plots:
-        assert cv2.imdecode(np.frombuffer(base64.b64decode(plot), np.uint8), 1).std() > 5
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(plot), np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        assert image.std() > 5
     assert text.count('<div class="row">') == 6
     assert text.count('class="tile wrong"') >= 2
     document = json.loads(data.read_text())

@@ -46,7 +46,6 @@ class OrbWords(Baseline):
 
     def _bits(self, grey: np.ndarray) -> np.ndarray:
         """(n, 256) float32, -1 or 1: half their squared distance is twice that of Hamming."""
-        _, features = self._orb.detectAndCompute(grey, None)
-        if features is None:
-            return np.empty((0, BITS), np.float32)
+        keypoints, found = self._orb.detectAndCompute(grey, None)
+        features = np.asarray(found if len(keypoints) else [], np.uint8).reshape(-1, BITS // 8)
         return np.unpackbits(features, axis=1).astype(np.float32) * 2.0 - 1.0

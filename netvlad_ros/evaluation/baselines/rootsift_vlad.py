@@ -49,10 +49,9 @@ class RootSiftVlad(Baseline):
 
     def _root_sift(self, grey: np.ndarray) -> np.ndarray:
         """(n, 128) float32 of unit length, without those of flat places."""
-        _, features = self._sift.compute(grey, self._keypoints)
-        if features is None:
-            return np.empty((0, SIFT_DIMS), np.float32)
-        sums = np.asarray(features, np.float32).sum(axis=1, keepdims=True)
+        _, found = self._sift.compute(grey, self._keypoints)
+        features = np.asarray(found, np.float32).reshape(-1, SIFT_DIMS)
+        sums = features.sum(axis=1, keepdims=True)
         kept = sums[:, 0] > 0.0
         return np.sqrt(features[kept] / sums[kept])
 

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""`netvlad evaluate-sequence`: precision and recall of the loops in a bag or another sequence of images."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netvlad_ros.commands.evaluate import (
+    MODEL_HELP,
+    add_extraction_arguments,
+    add_source_arguments,
+    cache_of,
+    options_of,
+    positive,
+    progress,
+    tell_extraction,
+)
+from netvlad_ros.config_files import load_config
+from netvlad_ros.errors import DatasetError
+from netvlad_ros.quiet import quiet_start_up
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from netvlad_ros.data.places import PlaceImages
+    from netvlad_ros.evaluation.protocols import Protocol
+    from netvlad_ros.evaluation.sequence_report import EvaluatedSequence
+    from netvlad_ros.evaluation.sequences import ImageSequence
+    from netvlad_ros.search.gallery import Skipped
+
+DESCRIPTORS = ".npy"
+DEFAULT_EXCLUDE_S = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the sequence and the conditions of the figures."""
+    parser.description = (
+        "Looks up each image of a sequence among the others, and counts right first matches. Radius, "
+        "heading, exclusion window and causality move the figures by tens of points, so they stand "
+        "beside each."
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"{MODEL_HELP}; or a .npy file with the descriptors of all images, (images, dimensions)",
+    )
+    parser.add_argument(
+        "sequence",
+        metavar="SEQUENCE",
+        help="bag, KITTI sequence or its poses, CSV file of poses, folder of images named "
+        "@UTM_EAST@UTM_NORTH@, or any folder of images with --ground-truth",
+    )
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="named conditions: kitti00-netvlad_tf_open"
+    )
+    parser.add_argument(
+        "--radius",
+        type=positive,
+        nargs="+",
+        metavar="METRES",
+        help="how far a right match may be; several give a table each (default: 5)",
+    )
+    parser.add_argument(
+        "--heading-tolerance",
+        type=positive,
+        metavar="DEGREES",
+        help="right matches look the same way up to this; left out, headings don't matter",
+    )
+    parser.add_argument(
+        "--exclude-images",
+        type=_whole,
+        metavar="N",
+        help="never match the N images before (default: 0)",
+    )
+    parser.add_argument(
+        "--exclude-seconds",
+        type=_seconds,
+        metavar="S",
+        help="never match what is less than S seconds old (default: 30, or 0 with --exclude-images)",
+    )
+    parser.add_argument(
+        "--both-directions",
+        action="store_true",
+        default=None,
+        help="match later images too, which no robot can",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_whole,
+        metavar="N",
+        help="with --ground-truth: images up to N beside a listed one are right too (default: 0)",
+    )
+    parser.add_argument(
+        "--dims", type=_whole, metavar="D", help="first dimensions only, not normalised again"
+    )
+    parser.add_argument(
+        "--ground-truth",
+        metavar="CSV",
+        help="instead of positions, lines such as `41,1 2 3`: image 41 shows the place of images 1, 2 and 3, "
+        "numbered from 1; below a first line `query_image,matching_images`",
+    )
+    add_source_arguments(parser)
+    add_extraction_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Extracts, looks up, prints a table for each radius and writes the report."""
+    from netvlad_ros.data.read_places import read_sequence
+    from netvlad_ros.evaluation.ground_truth import read_ground_truth
+
+    truth = read_ground_truth(arguments.ground_truth) if arguments.ground_truth else None
+    images = read_sequence(arguments.sequence, options_of(arguments))
+    protocols = _protocols(arguments, images)
+    if truth is None and not images.has_positions:
+        raise DatasetError(
+            f"{arguments.sequence}: expected positions of its images, found none; give a list of loops "
+            "(--ground-truth)."
+        )
+
+    with quiet_start_up():
+        from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
+    from netvlad_ros.evaluation.report import make_folder
+    from netvlad_ros.evaluation.sequences import evaluate_sequence
+
+    if arguments.output:
+        make_folder(arguments.output)
+    given = arguments.model.endswith(DESCRIPTORS)
+    found = _read_descriptors(arguments.model, images) if given else _extract(arguments, images)
+    sequence = dataclasses.replace(_sequence(images, found), truth=truth)
+    evaluated = EvaluatedSequence(
+        Path(arguments.sequence).name,
+        found.model,
+        found.fingerprint,
+        None if given else images,
+        found.indices,
+        [evaluate_sequence(sequence, protocol) for protocol in protocols],
+        found.skipped,
+    )
+    _print(evaluated)
+    if arguments.output:
+        for path in write_sequence_report(arguments.output, evaluated):
+            print(path)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Descriptors:
+    """(N, D) descriptors and which images (N,) they are of."""
+
+    model: str
+    fingerprint: str
+    descriptors: "np.ndarray"
+    indices: "np.ndarray"
+    skipped: "list[Skipped]" = dataclasses.field(default_factory=list)
+
+
+def _extract(arguments: argparse.Namespace, images: "PlaceImages") -> _Descriptors:
+    config = load_config(arguments.config, arguments.set)
+    with quiet_start_up():
+        from netvlad_ros.evaluation.extractors import open_extractor
+    from netvlad_ros.evaluation.extraction import Extraction, all_descriptors
+
+    extractor, name = open_extractor(arguments.model, config.extractor, images)
+    told = Extraction()
+    cache = cache_of(arguments)
+    found = all_descriptors(images, extractor, cache, told, progress, arguments.batch)
+    tell_extraction("sequence", told)
+    return _Descriptors(name, extractor.fingerprint, *found, told.skipped)
+
+
+def _read_descriptors(path: str, images: "PlaceImages") -> _Descriptors:
+    import hashlib
+
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise DatasetError(
+            f"{path}: expected a .npy file of descriptors, which can't be read."
+        ) from None
+    shape = getattr(array, "shape", ())
+    if len(shape) != 2 or shape[0] != len(images) or not np.isfinite(array).all():
+        raise DatasetError(
+            f"{path}: expected finite descriptors of shape ({len(images)}, dimensions), one for each image "
+            f"of the sequence, got {shape}."
+        )
+    digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+    return _Descriptors(
+        Path(path).name, f"descriptors:{digest}", np.asarray(array, np.float32), np.arange(shape[0])
+    )
+
+
+def _sequence(images: "PlaceImages", found: _Descriptors) -> "ImageSequence":
+    from netvlad_ros.evaluation.sequences import ImageSequence
+
+    headings, stamps, kept = images.headings_rad, images.stamps_ns, found.indices
+    return ImageSequence(
+        found.descriptors,
+        kept + 1,
+        images.positions_m[kept] if images.has_positions else None,
+        None if headings is None else headings[kept],
+        None if stamps is None else stamps[kept],
+    )
+
+
+def _protocols(arguments: argparse.Namespace, images: "PlaceImages") -> "list[Protocol]":
+    """The named protocol, or the default one, with what the arguments change; one for each radius."""
+    from netvlad_ros.evaluation.protocols import Protocol, named_protocol
+
+    if arguments.protocol:
+        start = named_protocol(arguments.protocol)
+    else:
+        has_window = arguments.exclude_images is not None or arguments.exclude_seconds is not None
+        start = Protocol(exclude_s=0.0 if has_window else DEFAULT_EXCLUDE_S)
+        if not has_window and images.stamps_ns is None:
+            raise DatasetError(
+                f"{arguments.sequence}: its images have no times, so say how many before each are too "
+                "recent to be a loop (--exclude-images N)."
+            )
+    given = {
+        "heading_tolerance_deg": arguments.heading_tolerance,
+        "exclude_images": arguments.exclude_images,
+        "exclude_s": arguments.exclude_seconds,
+        "causal": None if arguments.both_directions is None else False,
+        "tolerance_images": arguments.tolerance,
+        "descriptor_dims": arguments.dims,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    if (changed or arguments.radius) and start.name:
+        changed["name"] = f"{start.name}, changed"
+    changed_protocol = dataclasses.replace(start, **changed)
+    radii = arguments.radius or [start.radius_m]
+    return [dataclasses.replace(changed_protocol, radius_m=radius_m) for radius_m in radii]
+
+
+def _print(evaluated: "EvaluatedSequence") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    console.print(f"{evaluated.model} on {evaluated.name}", style="bold", soft_wrap=True)
+    for results in evaluated.results:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("figure")
+        table.add_column("value", justify="right", no_wrap=True)
+        table.add_column("conditions", overflow="fold")
+        for name, value in results.figures.items():
+            table.add_row(name, f"{100 * value:.2f} %", results.conditions)
+        console.print("", table, results.counts, sep="\n", soft_wrap=not console.is_terminal)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    return 0.0 if text == "0" else positive(text)
