@@ -18,6 +18,8 @@ COMMANDS = {
     "config": "print all parameters as a commented YAML file",
     "download": "fetch weights that another project has published",
     "edit": "make a model of another input, whitening or length of descriptors",
+    "evaluate": "measure how often a model finds places in a database",
+    "evaluate-sequence": "measure precision and recall of the loops in a bag or sequence",
     "import-weights": "make a model file of another project's weights",
     "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
     "info": "show what a model is, what its layers cost and how fast it is",

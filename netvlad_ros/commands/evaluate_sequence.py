@@ -180,7 +180,7 @@ def _read_descriptors(path: str, images: "PlaceImages") -> _Descriptors:
         raise DatasetError(
             f"{path}: expected a .npy file of descriptors, which can't be read."
         ) from None
-    shape = getattr(array, "shape", ())
+    shape: tuple[int, ...] = getattr(array, "shape", ())  # an archive of several has none
     if len(shape) != 2 or shape[0] != len(images) or not np.isfinite(array).all():
         raise DatasetError(
             f"{path}: expected finite descriptors of shape ({len(images)}, dimensions), one for each image "

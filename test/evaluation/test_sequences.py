@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,15 +89,16 @@ def test_conditions_move_the_figures_of_the_same_descriptors(shared: Path):
     sequence = ImageSequence(
         descriptors, np.arange(1, 4542), images.positions_m, images.headings_rad, images.stamps_ns
     )
+    changes: dict[str, dict[str, Any]] = {
+        "as published": {},
+        "causal": {"causal": True},
+        "25 m": {"radius_m": 25.0},
+        "no window": {"exclude_images": 0},
+        "headings": {"heading_tolerance_deg": 30.0},
+    }
     areas = {
         name: evaluate_sequence(sequence, replace(KITTI, **changed)).area
-        for name, changed in {
-            "as published": {},
-            "causal": {"causal": True},
-            "25 m": {"radius_m": 25.0},
-            "no window": {"exclude_images": 0},
-            "headings": {"heading_tolerance_deg": 30.0},
-        }.items()
+        for name, changed in changes.items()
     }
     assert areas["no window"] > areas["as published"] + 0.02
     assert areas["25 m"] != pytest.approx(areas["as published"], abs=0.02)
@@ -104,19 +106,19 @@ def test_conditions_move_the_figures_of_the_same_descriptors(shared: Path):
     assert areas["headings"] != areas["as published"]
 
 
-def laps(**known: object) -> ImageSequence:
+def laps(**known: Any) -> ImageSequence:
     """Four places 10 m apart, twice; the third is taken for the first on the second lap."""
     places = np.array([0, 1, 2, 3, 0, 1, 0, 3])
     descriptors = np.eye(4, dtype=np.float32)[places]
     descriptors[[3, 7]] = [[0, 0, 0.6, 0.8], [0, 0, -0.6, 0.8]]
     positions = np.array([0.0, 10, 20, 30, 0, 10, 20, 30])
-    defaults = {
+    defaults: dict[str, Any] = {
         "descriptors": descriptors,
         "numbers": np.arange(1, 9),
         "positions_m": np.stack([positions, np.zeros(8)], axis=1),
         "stamps_ns": np.arange(8) * SECOND,
     }
-    return ImageSequence(**(defaults | known))  # type: ignore[arg-type]
+    return ImageSequence(**(defaults | known))
 
 
 def test_first_matches_of_a_causal_search_are_earlier_and_old_enough():
