@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is to be evaluated, from a word of the command line: a model file, or a baseline by its name."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,12 +20,39 @@ from netvlad_ros.evaluation.extraction import BatchExtractor
 from netvlad_ros.extractor import NetVLADExtractor
 
 PREFIX = "baseline:"
+KERAS = ".keras"  # whose fingerprint is made of the weights themselves
 # Those that learn a vocabulary.
 LEARNING: dict[str, Callable[[Iterator[np.ndarray]], Baseline]] = {
     "rootsift-vlad": RootSiftVlad,
     "orb": OrbWords,
 }
 NAMES = ("thumbnails", *LEARNING)
+
+
+class ModelUnderTest(NetVLADExtractor):
+    """An extractor whose descriptors are kept apart from those of its model in other files.
+
+    An exported file has the fingerprint of the model it was made of, since their descriptors can be compared.
+    An evaluation is to find out how well.
+    """
+
+    def __init__(self, model: Path, config: ExtractorConfig) -> None:
+        super().__init__(model, config)
+        if model.suffix != KERAS:
+            self.fingerprint += f" in {model.name}:{_digest(model)}"
+        self.warm_up()
+
+
+def _digest(model: Path) -> str:
+    """Of the content of a model's files: itself, those in it, or beside an .xml file its .bin file."""
+    inside = sorted(file for file in model.rglob("*") if file.is_file()) if model.is_dir() else []
+    files = inside or [model, *(each for each in [model.with_suffix(".bin")] if each.is_file())]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def open_extractor(
@@ -38,9 +66,7 @@ def open_extractor(
     Raises ModelError, or DatasetError for a baseline.
     """
     if not spec.startswith(PREFIX):
-        extractor = NetVLADExtractor(spec, config)
-        extractor.warm_up()
-        return extractor, Path(spec).name
+        return ModelUnderTest(Path(spec), config), Path(spec).name
     name, _, images = spec.removeprefix(PREFIX).partition(":")
     if name not in NAMES:
         raise DatasetError(f"{spec}: expected baseline:{', baseline:'.join(NAMES)}.")

@@ -81,6 +81,7 @@ def _recall_plot(results: PlaceResults) -> Figure:
     recalls = recall_at_n(results.ranks, range(1, most + 1))
     axes.plot([*recalls], [100 * value for value in recalls.values()], marker="o", markersize=3)
     axes.set(xlabel="n", ylabel="Recall@n in %", ylim=(0, 101), xlim=(0.5, most + 0.5))
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     return figure
 
@@ -111,7 +112,8 @@ def _map(results: PlaceResults) -> Figure:
     for kind, colour, label in ((right, "#1a9850", "found"), (~right, "#e3172d", "not found")):
         found = queries[results.queries[kind], :2] - origin
         axes.scatter(found[:, 0], found[:, 1], s=9, c=colour, linewidths=0, label=label)
-    axes.set(xlabel="x in m", ylabel="y in m", aspect="equal")
+    axes.set(xlabel="x in m", ylabel="y in m")
+    axes.set_aspect("equal", adjustable="datalim")
     axes.legend(markerscale=2.0)
     return figure
 
