@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Importing TensorFlow without the notes it writes at its start, whatever log level it is told."""
+"""Keeps libraries from writing where the user reads: to stderr when they start, and to the root logger."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,3 +27,20 @@ def quiet_start_up() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+@contextlib.contextmanager
+def logging_undisturbed() -> Iterator[None]:
+    """For calls of libraries that warn of what is intended and set up the root logger as their own."""
+    root = logging.getLogger()
+    level, disabled = root.level, root.manager.disable
+    handlers = {handler: handler.level for handler in root.handlers}
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        for handler, its_level in handlers.items():
+            handler.setLevel(its_level)
+        logging.disable(disabled)

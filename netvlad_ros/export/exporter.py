@@ -17,6 +17,7 @@ from netvlad_ros.errors import ModelError
 from netvlad_ros.export.formats import BARS, Format, Request, refuse_precision
 from netvlad_ros.model.forward import Forward, compile_forward
 from netvlad_ros.model.network import NetVLADNetwork
+from netvlad_ros.quiet import logging_undisturbed
 from netvlad_ros.runtime.keras_model import describe
 from netvlad_ros.runtime.model import ModelDescription
 from netvlad_ros.runtime.read import open_model, runtime_of
@@ -72,7 +73,8 @@ def export_network(
     calibration, checked = _divided(images, precision, size_px)
     request = Request(size_px, precision, calibration)
     with _draft(path) as draft:
-        format.write(network, draft, request)
+        with logging_undisturbed():
+            format.write(network, draft, request)
         made = describe_export(network, request)
         agreement = compare(
             compile_forward(network, "auto"), open_model(draft, description=made).forward, checked

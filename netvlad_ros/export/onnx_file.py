@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Writes .onnx files, in 8 bits too."""
 
-import contextlib
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +49,7 @@ def _write_quantised(
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     kind = quantization.QuantType.QInt8 if symmetric else quantization.QuantType.QUInt8
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _without_warnings():
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
         save_onnx(network, plain, request.size_px, "fp32")
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
@@ -71,16 +69,6 @@ def _write_quantised(
             calibrate_method=quantization.CalibrationMethod.Percentile,
             extra_options={"ActivationSymmetric": symmetric},
         )
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """The quantiser asks through the root logger for what is done here already."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 class _Calibration:
