@@ -12,5 +12,9 @@ from netvlad_ros.model import NetVLADNetwork, build_network
 def tiny_network(**values: Any) -> NetVLADNetwork:
     """A few thousand made-up weights, always the same; values of NetworkConfig may be added."""
     keras.utils.set_random_seed(0)
-    own: dict[str, Any] = {"backbone": "mobilenet", "backbone_width": 0.25, "cut_layer": "conv_pw_3_relu"}
+    own: dict[str, Any] = {
+        "backbone": "mobilenet",
+        "backbone_width": 0.25,
+        "cut_layer": "conv_pw_3_relu",
+    }
     return build_network(NetworkConfig(**(own | {"clusters": 4} | values)))
