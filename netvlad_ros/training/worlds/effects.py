@@ -41,7 +41,7 @@ def distorted(image: np.ndarray, camera: Camera) -> np.ndarray:
     )
 
 
-@functools.lru_cache(8)
+@functools.lru_cache(64)
 def _distortion_maps(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel of the distorted picture comes from, float32 (H, W) each."""
     x, y = np.meshgrid(np.arange(camera.width_px), np.arange(camera.height_px))

@@ -19,8 +19,8 @@ _SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0))  # steps to the four neighbours of a
 
 def corridor(rng: np.random.Generator) -> Scene:
     """The corridors of one floor: bends, branches, halls, doors to both sides."""
-    plan = _Plan(rng.uniform(0.9, 1.2), 64)
-    node = plan.node(32, 32)
+    plan = _Plan(rng.uniform(0.9, 1.2), 80)
+    node = plan.node(40, 40)
     wide = int(rng.integers(2, 4))
     heading = int(rng.integers(4))
     for number in range(int(rng.integers(4, 8))):
@@ -36,15 +36,15 @@ def corridor(rng: np.random.Generator) -> Scene:
 
 def room(rng: np.random.Generator) -> Scene:
     """One large room, or several with open doorways."""
-    plan = _Plan(1.0, 48)
-    centre = (24, 24)
+    plan = _Plan(1.0, 64)
+    centre = (32, 32)
     for number in range(int(rng.integers(1, 5))):
         wide, deep = (int(side) for side in rng.integers(6, 13, 2))
         plan.suite(rng, centre, wide, deep, region=number)
         step = [(wide + 1, 0), (0, deep + 1), (-wide - 1, 0)][int(rng.integers(3))]
         centre = (
-            int(np.clip(centre[0] + step[0], 12, 36)),
-            int(np.clip(centre[1] + step[1], 12, 36)),
+            int(np.clip(centre[0] + step[0], 16, 48)),
+            int(np.clip(centre[1] + step[1], 16, 48)),
         )
     return _furnished(rng, plan, rng.uniform(2.4, 4.0), 2.0)
 
@@ -70,8 +70,9 @@ class _Plan:
 
     def node(self, x: int, y: int) -> int:
         """The number of the node in this cell, a new one if there is none."""
-        limit = len(self.region) - 4
-        cell = (int(np.clip(x, 4, limit)), int(np.clip(y, 4, limit)))
+        margin = 8  # a hall around the node still has its walls on the plan
+        limit = len(self.region) - margin
+        cell = (int(np.clip(x, margin, limit)), int(np.clip(y, margin, limit)))
         if cell not in self.nodes:
             self.nodes.append(cell)
         return self.nodes.index(cell)

@@ -187,6 +187,10 @@ class Mesh:
             normal=normal,
         )
 
+    def add(self, material: str, vertices: Vertices) -> None:
+        """Any quads."""
+        self._parts[material].append(tuple(getattr(vertices, name) for name in COLUMNS))
+
     def vertices(self) -> dict[str, Vertices]:
         """All corners of each material."""
         return {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What stands in streets: trees, lamps, benches, signs, fences, cars, people."""
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -239,6 +241,7 @@ def _hedge(rng: np.random.Generator) -> np.ndarray:
     return textures.shaded(base, light)
 
 
+@functools.cache
 def round_shadow() -> np.ndarray:
     """A round shadow, dithered, for a renderer that knows only holes and no veils."""
     image = np.zeros((64, 64, 4), np.uint8)

@@ -16,7 +16,7 @@ from netvlad_ros.training.worlds.scene import Scene
 from netvlad_ros.training.worlds.seasons import in_season
 from netvlad_ros.training.worlds.sky import haze, sky_panorama
 
-_CELL_M = 20.0  # what lies in one cell is drawn or left out together
+_CELL_M = 40.0  # what lies in one cell is drawn or left out together
 _NEAR_M = 0.15
 _SKY_RADIUS_M = 50.0
 _FOG_STEPS = 512
@@ -70,17 +70,20 @@ class Renderer:
         self._root.remove_node()
         self._pieces, self._visitors = [], []
 
-    def draw(self, pose: Pose, conditions: Conditions) -> np.ndarray:
-        """uint8 RGB (height_px, width_px, 3), before the camera's own effects but for lens distortion."""
+    def draw(self, pose: Pose, conditions: Conditions, camera: Camera | None = None) -> np.ndarray:
+        """uint8 RGB (height_px, width_px, 3), as a camera without any fault would take it.
+
+        camera: another one of the same image size; left out, the renderer's own.
+        """
+        self._lens.set_focal_length((camera or self.camera).focal_px)
         if conditions != self._conditions:
             self._change(conditions)
         self._place(pose)
         self._engine.render_frame()
         image = self._read(self._colour)
-        if self._fogged:
-            image = self._in_fog(image, self._read(self._depth)[..., 0])
         size = (self.camera.width_px, self.camera.height_px)
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return self._in_fog(image, self._read(self._depth)[..., 0]) if self._fogged else image
 
     # --- Buffers --------------------------------------------------------------------------------------
 
@@ -100,8 +103,8 @@ class Renderer:
         self._lens.set_film_size(self.camera.width_px, self.camera.height_px)
         self._lens.set_focal_length(self.camera.focal_px)
         self._lens.set_near_far(_NEAR_M, self.scene.view_m)
-        _, self._colour, self._eye = self._buffer(pipe, "colour")
-        self._depth_buffer, self._depth, self._fog_eye = self._buffer(pipe, "depth")
+        _, self._colour, self._eye = self._buffer(pipe, "colour", self.scale)
+        self._depth_buffer, self._depth, self._fog_eye = self._buffer(pipe, "depth", 1)
         self._depth_buffer.set_active(False)
         self._fog_eye.node().set_tag_state_key(_HOLES)
         self._white = self._upload(np.full((2, 2, 3), 255, np.uint8))
@@ -109,13 +112,13 @@ class Renderer:
         self._distance.set_texcoord_name("xy")
         self._fogged = False
 
-    def _buffer(self, pipe: Any, name: str) -> tuple[Any, Any, Any]:
+    def _buffer(self, pipe: Any, name: str, scale: int) -> tuple[Any, Any, Any]:
         core = self.core
         properties = core.FrameBufferProperties()
         properties.set_rgb_color(True)
         properties.set_depth_bits(24)
         size = core.WindowProperties.size(
-            self.camera.width_px * self.scale, self.camera.height_px * self.scale
+            self.camera.width_px * scale, self.camera.height_px * scale
         )
         flags = core.GraphicsPipe.BF_refuse_window
         buffer = self._engine.make_output(pipe, name, 0, properties, size, flags)
@@ -247,7 +250,7 @@ class Renderer:
                 piece.node.set_tag(_HOLES, key)
         self._light(conditions)
         self._sky.set_texture(self._upload(sky_panorama(conditions), repeats=False))
-        self._fogged = not self.scene.is_indoor and conditions.visibility_m < 2 * self.scene.view_m
+        self._fogged = not self.scene.is_indoor and conditions.visibility_m < self.scene.view_m
         self._depth_buffer.set_active(self._fogged)
         self._fog_ramp: Any = None
 

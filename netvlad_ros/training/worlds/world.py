@@ -24,7 +24,8 @@ KINDS = {
 class World:
     """A place that can be visited again and again.
 
-    seed: the same seed and kind give the same pixels, in any process.
+    seed: the same seed and kind give the same pixels in each process that renders the same; after other
+        worlds the renderer may round a few pixels in ten thousand differently.
     kind: one of KINDS. Raises WorldError for others, or if Panda3D is missing.
     """
 
@@ -60,14 +61,26 @@ class World:
         """Gives back the memory, some 200 MB."""
         self._renderer.close()
 
-    def render(self, pose: Pose, conditions: Conditions, shot: int = 0) -> np.ndarray:
+    def render(
+        self, pose: Pose, conditions: Conditions, shot: int = 0, camera: Camera | None = None
+    ) -> np.ndarray:
         """What the camera delivers, uint8 RGB (height_px, width_px, 3).
 
         conditions: a change of them costs about as much as 20 pictures; sort by them.
         shot: numbers the pictures of one visit; noise, rain and blur differ between them.
+        camera: another one of the same image size; left out, the world's own.
         """
-        drawn = self._renderer.draw(pose, conditions)
-        return effects.photographed(drawn, conditions, self.camera, shot)
+        drawn = self._renderer.draw(pose, conditions, camera)
+        return effects.photographed(drawn, conditions, camera or self.camera, shot)
+
+    def is_free(self, pose: Pose) -> bool:
+        """Whether a camera can be there: near a way, and in no building."""
+        paths = self.scene.paths
+        starts, ends = paths.nodes_m[paths.edges[:, 0]], paths.nodes_m[paths.edges[:, 1]]
+        ways, offset = ends - starts, pose.position_m[:2] - starts
+        share = ((offset * ways).sum(1) / np.maximum((ways**2).sum(1), 1e-9)).clip(0, 1)
+        nearest = np.linalg.norm(offset - share[:, None] * ways, axis=1).min()
+        return bool(nearest <= 0.5 * paths.width_m + 0.5)
 
     def trajectory(self, name: str, laps: int = 2, step_m: float = 1.0) -> list[list[Pose]]:
         """The poses of each lap of a way through this world; names: trajectories.TRAJECTORIES."""

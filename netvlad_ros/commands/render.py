@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""`netvlad render`: a walk through a generated world, as images with poses, a KITTI sequence or a bag."""
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netvlad_ros.training.worlds.walks import Shot
+    from netvlad_ros.training.worlds.world import World
+
+FORMATS = ("folder", "kitti", "bag")
+_MODELS = (".obj", ".egg", ".bam", ".gltf", ".glb")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which world, which way through it, when, with which camera, and where the pictures go."""
+    parser.description = (
+        "Renders a walk through a world made of random numbers, with exact poses. The same arguments give "
+        "the same pixels; a folder or KITTI sequence that was interrupted is completed. Needs Panda3D."
+    )
+    parser.add_argument(
+        "kind",
+        metavar="KIND",
+        help="town, street, corridor or room; or a textured model of your own (.obj, .egg, .bam), in metres",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which world of this kind (default: 0)")
+    parser.add_argument(
+        "--trajectory",
+        default="loop",
+        metavar="NAME",
+        help="loop, circle, figure-eight, helix, lawn-mower, back-and-forth or random-walk (default: loop)",
+    )
+    parser.add_argument("--laps", type=int, default=2, help="how often it is gone (default: 2)")
+    parser.add_argument(
+        "--conditions",
+        default="day,night",
+        metavar="NAMES",
+        help="of each lap, from the first again when there are more laps: day, morning, evening, dusk, "
+        "night, cloudy, fog, rain, snow, snowfall, winter, autumn or random (default: day,night)",
+    )
+    parser.add_argument(
+        "--step", type=_positive, default=1.0, metavar="METRES", help="between two pictures"
+    )
+    parser.add_argument(
+        "--rate", type=_positive, default=2.0, metavar="HZ", help="of the stamps (default: 2)"
+    )
+    parser.add_argument(
+        "--size", type=_size, default=(320, 240), metavar="WxH", help="default: 320x240"
+    )
+    parser.add_argument(
+        "--fov",
+        type=_positive,
+        default=75.0,
+        metavar="DEGREES",
+        help="from left to right (default: 75)",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="folder", help="default: folder")
+    parser.add_argument(
+        "--compressed", action="store_true", help="a bag with CompressedImage instead of Image"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder of the result"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Renders and writes, with a progress bar."""
+    from rich.progress import Progress
+
+    from netvlad_ros.training.worlds.walks import walk
+
+    names = [name for name in arguments.conditions.split(",") if name] or ["day"]
+    with _world(arguments) as world:
+        shots = walk(
+            world, arguments.trajectory, arguments.laps, names, arguments.step, arguments.rate
+        )
+        with Progress(transient=True) as progress:
+            task = progress.add_task(f"rendering {world.name}", total=len(shots))
+            for _ in _written(arguments, world, shots):
+                progress.advance(task)
+    print(f"{arguments.output}: {len(shots)} images of {world.name} in {arguments.laps} laps")
+    return 0
+
+
+def _world(arguments: argparse.Namespace) -> "World":
+    from netvlad_ros.training.worlds.camera import Camera
+    from netvlad_ros.training.worlds.models import world_of_model
+    from netvlad_ros.training.worlds.world import World
+
+    width, height = arguments.size
+    camera = Camera(width, height, arguments.fov)
+    if Path(arguments.kind).suffix.lower() in _MODELS:
+        return world_of_model(Path(arguments.kind), camera)
+    return World(arguments.seed, arguments.kind, camera)
+
+
+def _written(
+    arguments: argparse.Namespace, world: "World", shots: "Sequence[Shot]"
+) -> Iterator[int]:
+    from netvlad_ros.training.worlds import writers
+
+    settings: dict[str, Any] = {
+        name: value for name, value in vars(arguments).items() if name not in ("command", "output")
+    }
+    settings["size"] = list(arguments.size)
+    if arguments.format == "bag":
+        return writers.write_bag(world, shots, arguments.output, settings, arguments.compressed)
+    write = writers.write_kitti if arguments.format == "kitti" else writers.write_folder
+    return write(world, shots, arguments.output, settings)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a size such as 320x240, got {text}")
+    return int(found[1]), int(found[2])

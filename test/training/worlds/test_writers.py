@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Walks in files: read back by the readers of this package and by rosbags, completed, never mixed up."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from netvlad_ros.commands import render
+from netvlad_ros.data.bags import Bag
+from netvlad_ros.data.kitti import read_kitti
+from netvlad_ros.data.pose_csv import read_pose_csv
+from netvlad_ros.errors import WorldError
+from netvlad_ros.training.worlds.camera import Camera
+from netvlad_ros.training.worlds.walks import Shot, walk
+from netvlad_ros.training.worlds.world import World
+from netvlad_ros.training.worlds.writers import write_bag, write_folder, write_kitti
+
+CAMERA = Camera(80, 60, k1=-0.1)
+SETTINGS = {"seed": 2, "laps": 2}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World(2, "room", CAMERA) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shots(world) -> list[Shot]:
+    return walk(world, "loop", 2, ["day", "night"], step_m=4.0)
+
+
+def test_each_lap_has_its_conditions_and_stamps_rise(world, shots):
+    assert {(shot.lap, shot.conditions_name) for shot in shots} == {(0, "day"), (1, "night")}
+    assert [shot.number for shot in shots] == list(range(len(shots)))
+    assert (np.diff([shot.stamp_ns for shot in shots]) > 0).all()
+    third = walk(world, "loop", 3, ["day", "night"], step_m=4.0)[-1]
+    assert third.conditions_name == "day"
+    assert third.conditions.visit != shots[0].conditions.visit  # other people are about
+
+
+def test_a_folder_is_read_back_with_poses_and_pictures(world, shots, tmp_path):
+    assert list(write_folder(world, shots, tmp_path / "out", SETTINGS)) == list(range(len(shots)))
+    places = read_pose_csv(tmp_path / "out" / "poses.csv").database
+    expected = np.array([shot.pose.position_m for shot in shots])
+    assert np.allclose(places.positions_m[:, :2], expected[:, :2], atol=1e-5)
+    assert places.headings_rad is not None
+    assert places.stamps_ns is not None
+    assert np.allclose(places.headings_rad, [shot.pose.yaw_rad for shot in shots], atol=1e-5)
+    assert places.stamps_ns.tolist() == [shot.stamp_ns for shot in shots]
+    rendered = world.render(shots[1].pose, shots[1].conditions, 1)
+    assert np.abs(places.read(1).astype(int) - rendered).mean() < 6  # JPEG
+
+
+def test_a_kitti_sequence_is_read_back_exactly(world, shots, tmp_path):
+    list(write_kitti(world, shots, tmp_path / "00", SETTINGS))
+    places = read_kitti(tmp_path / "00").database
+    rendered = world.render(shots[2].pose, shots[2].conditions, 2)
+    assert np.array_equal(places.read(2), rendered)
+    lengths = np.linalg.norm(places.positions_m - places.positions_m[0], axis=1)
+    expected = [np.linalg.norm(shot.pose.position_m - shots[0].pose.position_m) for shot in shots]
+    assert np.allclose(lengths, expected, atol=1e-6)
+    turns = np.array([shot.pose.yaw_rad - shots[0].pose.yaw_rad for shot in shots])
+    assert np.cos(places.headings_rad - turns).min() > 0.99  # pitch and roll are in it too
+    matrix = np.array((tmp_path / "00" / "calib.txt").read_text().split()[1:], float).reshape(3, 4)
+    assert np.allclose(matrix[:, :3], CAMERA.matrix())
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_bag_holds_images_camera_info_and_odometry(world, shots, tmp_path, compressed):
+    from rosbags.image import message_to_cvimage
+    from rosbags.rosbag2 import Reader
+    from rosbags.typesys import Stores, get_typestore
+
+    list(write_bag(world, shots, tmp_path / "bag", SETTINGS, compressed))
+    store = get_typestore(Stores.LATEST)
+    messages: dict[str, list[tuple[int, Any]]] = {}
+    with Reader(tmp_path / "bag") as reader:
+        for connection, stamp_ns, data in reader.messages():
+            message = store.deserialize_cdr(data, connection.msgtype)
+            messages.setdefault(connection.topic, []).append((stamp_ns, message))
+    image_topic = "/camera/image_raw" + "/compressed" * compressed
+    assert set(messages) == {"/odom", "/camera/camera_info", image_topic}
+    assert all(len(each) == len(shots) for each in messages.values())
+    for shot, (stamp_ns, odometry) in zip(shots, messages["/odom"], strict=True):
+        position = odometry.pose.pose.position
+        assert stamp_ns == shot.stamp_ns
+        assert (position.x, position.y, position.z) == tuple(shot.pose.position_m)
+    info = messages["/camera/camera_info"][0][1]
+    assert np.allclose(info.k.reshape(3, 3), CAMERA.matrix())
+    assert info.d.tolist() == [-0.1, 0, 0, 0, 0]
+    pixels = message_to_cvimage(messages[image_topic][1][1], "rgb8")
+    rendered = world.render(shots[1].pose, shots[1].conditions, 1)
+    assert np.abs(pixels.astype(int) - rendered).mean() < (6 if compressed else 1e-9)
+    with Bag(tmp_path / "bag") as bag:
+        assert bag.image_topic() == image_topic
+
+
+def test_what_was_interrupted_is_completed_with_the_same_pixels(world, shots, tmp_path):
+    list(write_kitti(world, shots, tmp_path / "whole", SETTINGS))
+    begun = islice(write_kitti(world, shots, tmp_path / "part", SETTINGS), 3)
+    assert list(begun) == [0, 1, 2]
+    kept = (tmp_path / "part" / "image_0" / "000001.png").stat().st_mtime_ns
+    list(write_kitti(world, shots, tmp_path / "part", SETTINGS))
+    assert (tmp_path / "part" / "image_0" / "000001.png").stat().st_mtime_ns == kept
+    for file in (tmp_path / "whole").rglob("*.*"):
+        assert (
+            tmp_path / "part" / file.relative_to(tmp_path / "whole")
+        ).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("write", [write_folder, write_kitti, write_bag])
+def test_other_files_and_other_settings_are_refused(world, shots, tmp_path, write):
+    foreign, begun = tmp_path / "foreign", tmp_path / "begun"
+    foreign.mkdir()
+    (foreign / "diary.txt").touch()
+    begun.mkdir()
+    (begun / "render.json").write_text(json.dumps({"seed": 1, "laps": 2}))
+    with pytest.raises(WorldError, match="got one with other files"):
+        list(write(world, shots, foreign, SETTINGS))
+    with pytest.raises(WorldError, match="another seed; choose another folder"):
+        list(write(world, shots, begun, SETTINGS))
+
+
+def test_the_command_writes_what_it_is_asked_for(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    words = (
+        f"room --seed 4 --laps 2 --conditions fog,random --step 5 --size 64x48 -o {tmp_path}/out"
+    )
+    assert render.run(parser.parse_args(words.split())) == 0
+    images = sorted((tmp_path / "out" / "images").iterdir())
+    assert f"{len(images)} images of room-4 in 2 laps" in capsys.readouterr().out
+    picture = cv2.imread(str(images[0]))
+    assert picture is not None
+    assert picture.shape == (48, 64, 3)
+
+
+def test_the_command_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "panda3d", None)
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    with pytest.raises(WorldError, match="pip install panda3d"):
+        render.run(parser.parse_args(["room", "-o", str(tmp_path / "out")]))
