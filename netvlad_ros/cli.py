@@ -23,6 +23,7 @@ COMMANDS = {
     "import-weights": "make a model file of another project's weights",
     "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
     "info": "show what a model is, what its layers cost and how fast it is",
+    "render": "render a walk through a generated world, with exact poses",
     "replay": "find the loops in a bag, without ROS",
     "search": "find the images of a folder that look most like a picture",
     "show": "draw which cluster each part of an image is assigned to",

@@ -380,6 +380,8 @@ class _Floor:
         cells = np.argwhere(self.plan.region >= 0)
         for y, x in cells[self.rng.integers(len(cells), size=max(4, len(cells) // 25))]:
             place = (np.array([x, y]) + self.rng.uniform(0.2, 0.8, 2)) * self.plan.cell_m
+            if self._is_way(place):  # nobody stands right before the camera
+                continue
             self.scene.visitors.append(partial(_visitor, float(place[0]), float(place[1])))
 
 

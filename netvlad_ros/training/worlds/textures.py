@@ -38,8 +38,8 @@ def colour(
 
 
 def any_colour(rng: np.random.Generator) -> Colour:
-    """A paint, cloth or print: any hue, from pale to vivid."""
-    return colour(rng, (0, 1), (0.05, 0.85), (0.15, 0.95))
+    """A paint, cloth or print: any hue, mostly pale, sometimes vivid."""
+    return colour(rng, (0, 1), (0.03, rng.uniform(0.1, 0.85)), (0.15, 0.95))
 
 
 def earthy(rng: np.random.Generator) -> Colour:

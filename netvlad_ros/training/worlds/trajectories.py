@@ -121,7 +121,7 @@ def back_and_forth(rng: np.random.Generator, plan: Plan) -> list[list[Pose]]:
     """The longest way there, then back on the other lane, and so on."""
     nodes = _longest(plan.paths)
     return [
-        _on_lane(plan, nodes if lap % 2 == 0 else nodes[::-1], 0.2 * plan.paths.width_m, rng)
+        _on_lane(plan, nodes if lap % 2 == 0 else nodes[::-1], 0.15 * plan.paths.width_m, rng)
         for lap in range(plan.laps)
     ]
 
@@ -131,7 +131,7 @@ def random_walk(rng: np.random.Generator, plan: Plan) -> list[list[Pose]]:
     nodes = _walk(rng, plan.paths, 3 * len(plan.paths.edges))
     parts = np.array_split(np.arange(len(nodes) - 1), plan.laps)
     return [
-        _on_lane(plan, nodes[part[0] : part[-1] + 2], 0.2 * plan.paths.width_m, rng)
+        _on_lane(plan, nodes[part[0] : part[-1] + 2], 0.15 * plan.paths.width_m, rng)
         for part in parts
         if len(part)
     ]
@@ -140,7 +140,7 @@ def random_walk(rng: np.random.Generator, plan: Plan) -> list[list[Pose]]:
 def loop(rng: np.random.Generator, plan: Plan) -> list[list[Pose]]:
     """The same round through the streets in each lap, a little to the left or right."""
     nodes = _round_trip(rng, plan.paths)
-    lanes = [(0.12 + 0.16 * lane) * plan.paths.width_m for lane in _lanes(rng, plan)]
+    lanes = [(0.02 + 0.2 * lane) * plan.paths.width_m for lane in _lanes(rng, plan)]
     return [_on_lane(plan, nodes, lane, rng) for lane in lanes]
 
 

@@ -80,7 +80,7 @@ class World:
         ways, offset = ends - starts, pose.position_m[:2] - starts
         share = ((offset * ways).sum(1) / np.maximum((ways**2).sum(1), 1e-9)).clip(0, 1)
         nearest = np.linalg.norm(offset - share[:, None] * ways, axis=1).min()
-        return bool(nearest <= 0.5 * paths.width_m + 0.5)
+        return bool(nearest <= 0.35 * paths.width_m + 0.3)
 
     def trajectory(self, name: str, laps: int = 2, step_m: float = 1.0) -> list[list[Pose]]:
         """The poses of each lap of a way through this world; names: trajectories.TRAJECTORIES."""
@@ -92,7 +92,7 @@ class World:
         paths = self.scene.paths
         a, b = paths.nodes_m[paths.edges[rng.integers(len(paths.edges))]]
         way = (b - a) / max(float(np.linalg.norm(b - a)), 1e-9)
-        aside = np.array([-way[1], way[0]]) * rng.uniform(-0.35, 0.35) * paths.width_m
+        aside = np.array([-way[1], way[0]]) * rng.uniform(-0.25, 0.25) * paths.width_m
         x, y = a + (b - a) * rng.uniform(0, 1) + aside
         turn = rng.normal(0, 0.4) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
         yaw = np.arctan2(way[1], way[0]) + turn + np.pi * (rng.random() < 0.5)
