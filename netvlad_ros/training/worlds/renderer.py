@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A scene as a camera sees it, drawn by Panda3D's software renderer: no graphics card, no display."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from netvlad_ros.training.worlds.camera import Camera, Pose
 from netvlad_ros.training.worlds.conditions import Conditions
 from netvlad_ros.training.worlds.light import vertex_colours
 from netvlad_ros.training.worlds.mesh import COLUMNS, Material, Mesh, Vertices, joined
-from netvlad_ros.training.worlds.scene import Scene
+from netvlad_ros.training.worlds.scene import Paths, Scene
 from netvlad_ros.training.worlds.seasons import in_season
 from netvlad_ros.training.worlds.sky import haze, sky_panorama
 
@@ -52,8 +53,12 @@ class Renderer:
     supersampling: the picture is drawn so many times larger and then averaged.
     """
 
-    def __init__(self, scene: Scene, camera: Camera, supersampling: int = 2) -> None:
+    def __init__(
+        self, scene: Scene, camera: Camera, supersampling: int = 2, first: bool = False
+    ) -> None:
         self.core = panda()
+        if not first:
+            _settle()
         self.scene, self.camera, self.scale = scene, camera, supersampling
         self._conditions: Conditions | None = None
         self._visitors: list[_Piece] = []
@@ -352,3 +357,14 @@ class Renderer:
         grey = haze(self._conditions).clip(0, 255)  # type: ignore[arg-type]
         fog = cv2.multiply(255 - share, np.array([*grey, 0.0]) / 255)
         return cv2.add(cv2.multiply(image, share, scale=1 / 255), fog)
+
+
+@functools.cache
+def _settle() -> None:
+    """Draws one picture of fixed size: how the renderer rounds depends on the first one of a process."""
+    scene = Scene(Paths(np.zeros((1, 2)), np.zeros((0, 2), int), 1.0))
+    scene.mesh.material("plate", np.full((4, 4, 3), 255, np.uint8))
+    scene.mesh.patch("plate", (5, 1, 0), (0, -2, 0), (0, 0, 2))
+    renderer = Renderer(scene, Camera(), first=True)
+    renderer.draw(Pose(0, 0), Conditions())
+    renderer.close()
