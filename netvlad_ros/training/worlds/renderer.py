@@ -361,7 +361,7 @@ class Renderer:
 
 @functools.cache
 def _settle() -> None:
-    """Draws one picture of fixed size: how the renderer rounds depends on the first one of a process."""
+    """Draws one picture of fixed size: how edges are rounded depends on what a process draws first."""
     scene = Scene(Paths(np.zeros((1, 2)), np.zeros((0, 2), int), 1.0))
     scene.mesh.material("plate", np.full((4, 4, 3), 255, np.uint8))
     scene.mesh.patch("plate", (5, 1, 0), (0, -2, 0), (0, 0, 2))

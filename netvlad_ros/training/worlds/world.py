@@ -24,7 +24,8 @@ KINDS = {
 class World:
     """A place that can be visited again and again.
 
-    seed: the same seed and kind give the same pixels, in any process and after any other world.
+    seed: the same seed and kind give the same pixels in each process that renders the same; after other
+        worlds the renderer may round a few pixels in ten thousand differently.
     kind: one of KINDS. Raises WorldError for others, or if Panda3D is missing.
     """
 
