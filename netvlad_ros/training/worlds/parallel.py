@@ -26,8 +26,8 @@ def rendered_groups(
 ) -> Iterator[Group]:
     """Groups of one world after another: seeds[i] with kinds[i % len(kinds)].
 
-    processes: 0 takes one for each core. The same arguments give the same groups in the same order,
-    whatever the number of processes. Raises WorldError if one of them fails.
+    processes: 0 takes one for each core. The same arguments give the same groups in the same order, whatever
+    the number of processes, but for single pixels (see World). Raises WorldError if one of them fails.
     """
     jobs = [(seed, kinds[number % len(kinds)]) for number, seed in enumerate(seeds)]
     count = max(1, min(processes or os.cpu_count() or 1, len(jobs)))
