@@ -2,11 +2,11 @@
 """`netvlad edit`: a model made into another one of other input, whitening or dimensions."""
 
 import argparse
-import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netvlad_ros.commands.sizes import parse_size_or_any
 from netvlad_ros.errors import ModelError
 from netvlad_ros.quiet import quiet_start_up
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from netvlad_ros.model import NetVLADNetwork
 
-ANY_SIZE = (0, 0)
 ALL_DIMS = 0
 
 
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input-size",
-        type=input_size,
+        type=parse_size_or_any,
         metavar="WxH",
         help="pixels that images are resized to by default, such as 320x240; `any` keeps their own size",
     )
@@ -87,18 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"  {name}: {_text(old)} -> {_text(new)}")
     print(f"  on made-up pictures, what should not change does by {difference:.0e} at most")
     return 0
-
-
-def input_size(text: str) -> tuple[int, int]:
-    """Width and height of `320x240`; zeros for `any`."""
-    if text == "any":
-        return ANY_SIZE
-    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(
-            f"expected WIDTHxHEIGHT, such as 320x240, or any; got {text}"
-        )
-    return int(found[1]), int(found[2])
 
 
 def _edited(model: "NetVLADNetwork", arguments: argparse.Namespace) -> "NetVLADNetwork":

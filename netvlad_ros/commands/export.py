@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netvlad_ros.commands.sizes import parse_size
 from netvlad_ros.errors import ConfigError, ModelError
 from netvlad_ros.quiet import quiet_start_up
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
+        type=parse_size,
         metavar="WxH",
         help="input size in pixels; default: the model's own, if it has one",
     )
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     format = format_of(arguments.output, arguments.format)
     refuse_precision(format, arguments.precision)
     network = load_model(arguments.model)
-    size_px = _size(arguments.size, network)
+    size_px = arguments.size or _own_size(network)
     images = read_images(arguments.images, size_px) if arguments.images else None
     export = export_network(network, arguments.output, format, arguments.precision, size_px, images)
     _tell(export, images is not None)
@@ -73,21 +75,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str | None, network: "NetVLADNetwork") -> tuple[int, int]:
+def _own_size(network: "NetVLADNetwork") -> tuple[int, int]:
     own = (network.network.input_width_px, network.network.input_height_px)
-    if text is None and not all(own):
+    if not all(own):
         raise ConfigError(
             "--size: expected WIDTHxHEIGHT in pixels, such as 640x480, as the model takes any size and the "
             "exported file takes one."
         )
-    if text is None:
-        return own
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
-        raise ConfigError(
-            f"--size: expected WIDTHxHEIGHT in pixels, such as 640x480; got {text!r}."
-        )
-    return int(width), int(height)
+    return own
 
 
 def read_images(folder: str, size_px: tuple[int, int]) -> "np.ndarray":

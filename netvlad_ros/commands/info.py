@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netvlad_ros.commands.sizes import parse_size
 from netvlad_ros.quiet import quiet_start_up
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="model file")
     parser.add_argument(
         "--size",
+        type=parse_size,
         metavar="WxH",
         help="input size in pixels, such as 320x240; left out, the model's own, or else 640x480",
     )
@@ -32,10 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints what there is to know, the totals below the table of the layers."""
     with quiet_start_up():
         from netvlad_ros.inspection.json_file import write_json
-        from netvlad_ros.inspection.model_info import model_info, parse_size
+        from netvlad_ros.inspection.model_info import model_info
 
-    size = parse_size(arguments.size) if arguments.size else None
-    info = model_info(arguments.model, size, arguments.timing)
+    info = model_info(arguments.model, arguments.size, arguments.timing)
     _print(info)
     if arguments.json:
         write_json(arguments.json, info)

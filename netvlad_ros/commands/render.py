@@ -2,10 +2,11 @@
 """`netvlad render`: a walk through a generated world, as images with poses, a KITTI sequence or a bag."""
 
 import argparse
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from netvlad_ros.commands.sizes import parse_size
 
 if TYPE_CHECKING:
     from netvlad_ros.training.worlds.walks import Shot
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", type=_positive, default=2.0, metavar="HZ", help="of the stamps (default: 2)"
     )
     parser.add_argument(
-        "--size", type=_size, default=(320, 240), metavar="WxH", help="default: 320x240"
+        "--size", type=parse_size, default=(320, 240), metavar="WxH", help="default: 320x240"
     )
     parser.add_argument(
         "--fov",
@@ -117,10 +118,3 @@ def _positive(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"expected a size such as 320x240, got {text}")
-    return int(found[1]), int(found[2])

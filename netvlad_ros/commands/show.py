@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netvlad_ros.commands.edit import input_size
+from netvlad_ros.commands.sizes import parse_size_or_any
 from netvlad_ros.errors import ImageError, ModelError
 from netvlad_ros.quiet import quiet_start_up
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input-size",
-        type=input_size,
+        type=parse_size_or_any,
         metavar="WxH",
         help="pixels that images are resized to, such as 640x480, instead of the model's own; `any` keeps "
         "their size",

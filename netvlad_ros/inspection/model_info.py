@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
 """All there is to know of a model file: what it is, what it costs, how fast it is."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from netvlad_ros.config import ExtractorConfig, NetworkConfig
-from netvlad_ros.errors import ModelError
 from netvlad_ros.extractor import NetVLADExtractor
 from netvlad_ros.inspection.cost import NetworkCost, network_cost
 from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
@@ -66,16 +64,6 @@ def model_info(path: Path, size_px: tuple[int, int] | None, timed: bool) -> Mode
         open_model_zoo_flops(cost),
         _timings(path, width, height) if timed else [],
     )
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) from 320x240. Raises ModelError."""
-    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
-    if not match or not all(map(int, match.groups())):
-        raise ModelError(
-            f"--size: expected WIDTHxHEIGHT in pixels, such as 320x240, each below 10000; got {text}."
-        )
-    return int(match[1]), int(match[2])
 
 
 def input_in_words(config: NetworkConfig) -> str:

@@ -42,9 +42,8 @@ def open_model(
             "weights, `netvlad export` one for another runtime."
         )
     try:
-        with (
-            quiet_start_up()
-        ):  # runtimes write notes to stderr when they are imported and when they start
+        # Runtimes write notes to stderr when they are imported and when they start.
+        with quiet_start_up():
             module = importlib.import_module(f"netvlad_ros.runtime.{runtime}_model")
             return module.open_model(path, device, threads, description)
     except ModuleNotFoundError as error:

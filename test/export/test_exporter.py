@@ -193,11 +193,6 @@ def test_made_up_images_are_always_the_same_and_have_something_to_see() -> None:
             ["-o", "m.onnx", "--format", "openvino"],
             r"expected a name ending in '\.xml' for openvino",
         ),
-        (
-            ["-o", "m.xml", "--size", "300"],
-            "expected WIDTHxHEIGHT in pixels, such as 640x480; got '300'",
-        ),
-        (["-o", "m.xml", "--size", "300x0"], "expected WIDTHxHEIGHT"),
         (["-o", "m.xml", "--images", "nowhere"], "nowhere: there is no such folder"),
         (["-o", "no/such/folder/m.xml"], "can't write there"),
     ],

@@ -113,9 +113,6 @@ def test_the_input_is_said_in_words(values: dict[str, Any], words: str):
         (("absent.keras",), "absent.keras: there is no such model file"),
         (("notes.txt",), "expected a model file"),
         (("notes.keras",), "expected a .keras file that this package saved"),
-        (("small.keras", "--size", "large"), "--size: expected WIDTHxHEIGHT in pixels"),
-        (("small.keras", "--size", "0x240"), "--size: expected WIDTHxHEIGHT in pixels"),
-        (("small.keras", "--size", "99999x9"), "--size: expected WIDTHxHEIGHT in pixels"),
         (("small.keras", "--json", "no/such/folder.json"), "can't write the figures"),
     ],
 )
