@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from netvlad_ros.commands.sizes import parse_size
 from netvlad_ros.errors import ConfigError, ModelError
+from netvlad_ros.export.formats import BARS, FORMATS, format_of, refuse_precision
 from netvlad_ros.quiet import quiet_start_up
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from netvlad_ros.export.exporter import Export
     from netvlad_ros.model import NetVLADNetwork
 
-FORMATS = ("savedmodel", "frozen-pb", "litert", "onnx", "openvino", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_IMAGES = 400
 
 
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, help="where the ending does not tell it")
     parser.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=BARS,
         default="fp32",
         help="of weights and computation (default: %(default)s); int8 is the smallest and, on most CPUs, "
         "the fastest",
@@ -61,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
     with quiet_start_up():
         from netvlad_ros.export.exporter import export_network
         from netvlad_ros.model import load_model
-    from netvlad_ros.export.formats import format_of, refuse_precision
 
     format = format_of(arguments.output, arguments.format)
     refuse_precision(format, arguments.precision)

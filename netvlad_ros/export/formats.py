@@ -4,11 +4,14 @@
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from netvlad_ros.errors import ModelError
-from netvlad_ros.model.network import NetVLADNetwork
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from netvlad_ros.model.network import NetVLADNetwork
 
 # Least mean cosine to the descriptors of Keras with which a file is accepted.
 BARS = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999, "int8": 0.99}
@@ -29,7 +32,7 @@ class Format:
     packages: str
     precisions: tuple[str, ...]
 
-    def write(self, network: NetVLADNetwork, path: Path, request: "Request") -> None:
+    def write(self, network: "NetVLADNetwork", path: Path, request: "Request") -> None:
         """Writes the file, without its description. Raises ModelError."""
         try:
             module = importlib.import_module(f"netvlad_ros.export.{self.module}")
@@ -51,7 +54,7 @@ class Request:
 
     size_px: tuple[int, int]
     precision: str
-    calibration: np.ndarray
+    calibration: "np.ndarray"
 
 
 FORMATS = {
