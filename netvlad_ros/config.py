@@ -52,7 +52,8 @@ def checked(name: str, value: Any, section: type, info: Param) -> Any:
     """The value in the type of its default. Raises ConfigError, saying what was expected."""
     default = {item.name: item.default for item in dataclasses.fields(section)}[name]
     if isinstance(default, tuple):
-        return _numbers(name, value, info)
+        words = bool(default) and isinstance(default[0], str)
+        return _words(name, value, info) if words else _numbers(name, value, info)
     is_number = isinstance(default, int | float) and type(value) in (int, float)
     if is_number and not _inside(value, info):
         raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")
@@ -72,6 +73,14 @@ def _numbers(name: str, value: Any, info: Param) -> tuple[float, ...]:
     if not numbers or not all(type(one) in (int, float) and isfinite(one) for one in numbers):
         raise ConfigError(f"{name}: expected one or more numbers, got {value!r}. {info.help}")
     return tuple(map(float, numbers))
+
+
+def _words(name: str, value: Any, info: Param) -> tuple[str, ...]:
+    """A tuple of the words that can be chosen from, from one or a list of them."""
+    words = (value,) if isinstance(value, str) else value if isinstance(value, tuple | list) else ()
+    if not words or any(word not in info.choices for word in words):
+        raise ConfigError(f"{name}: expected some of {', '.join(info.choices)}; got {value!r}.")
+    return tuple(words)
 
 
 def _inside(value: float, info: Param) -> bool:
@@ -235,10 +244,12 @@ class Config:
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 
-SECTIONS: dict[str, type[Section]] = {
-    item.name: item.default_factory  # type: ignore[misc]
-    for item in dataclasses.fields(Config)
-}
+def sections_of(kind: Any) -> dict[str, type[Section]]:
+    """The sections of a configuration by name: of Config, or of another one made like it."""
+    return {item.name: item.default_factory for item in dataclasses.fields(kind)}
+
+
+SECTIONS = sections_of(Config)
 
 
 def with_model(config: Config, model: str | Path) -> Config:
@@ -246,10 +257,12 @@ def with_model(config: Config, model: str | Path) -> Config:
     return replace(config, extractor=replace(config.extractor, model=str(model)))
 
 
-def parameter_names() -> list[str]:
+def parameter_names(kind: Any = Config) -> list[str]:
     """`section.name` of every value there is."""
     return [
-        f"{section}.{name}" for section, cls in SECTIONS.items() for name, _, _ in parameters(cls)
+        f"{section}.{name}"
+        for section, cls in sections_of(kind).items()
+        for name, _, _ in parameters(cls)
     ]
 
 

@@ -2,13 +2,20 @@
 """Configuration as text: the YAML file that ROS nodes and the command line share, and NAME=VALUE words."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from netvlad_ros.config import SECTIONS, Config, Section, parameter_names, parameters, range_text
+from netvlad_ros.config import (
+    Config,
+    Section,
+    parameter_names,
+    parameters,
+    range_text,
+    sections_of,
+)
 from netvlad_ros.errors import ConfigError
 
 # A ROS parameter file wraps its values in these two keys, so ours does too.
@@ -22,6 +29,14 @@ def load_config(path: str | Path | None = None, assignments: Iterable[str] = ())
 
     Raises ConfigError for a file that can't be read, an unknown name or an impossible value.
     """
+    return from_values(read_values(path, assignments))
+
+
+def read_values(path: str | Path | None, assignments: Iterable[str]) -> dict[str, Any]:
+    """`section.name` -> value, from a YAML file, overlaid by `section.name=value` words.
+
+    Raises ConfigError for a file that can't be read, an unknown name or an impossible value.
+    """
     values = _read_yaml(Path(path)) if path else {}
     for word in assignments:
         name, equals, text = word.partition("=")
@@ -30,55 +45,64 @@ def load_config(path: str | Path | None = None, assignments: Iterable[str] = ())
                 f"--set {word}: expected section.name=value, such as candidates.min_similarity=0.85."
             )
         values[name.strip()] = _scalar(text, word)
-    return from_values(values)
+    return values
 
 
-def from_values(values: Mapping[str, Any]) -> Config:
-    """A Config from `section.name` -> value. Raises ConfigError."""
-    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+def from_values(values: Mapping[str, Any], kind: Any = Config) -> Any:
+    """A Config, or another kind of configuration, from `section.name` -> value. Raises ConfigError."""
+    sections: dict[str, dict[str, Any]] = {section: {} for section in sections_of(kind)}
     for full_name, value in values.items():
-        refuse_unknown(full_name)
+        refuse_unknown(full_name, kind)
         section, name = full_name.split(".", 1)
         sections[section][name] = value
-    return Config(**{section: make_section(section, given) for section, given in sections.items()})
+    return kind(
+        **{section: make_section(section, given, kind) for section, given in sections.items()}
+    )
 
 
-def make_section(section: str, values: Mapping[str, Any]) -> Any:
+def make_section(section: str, values: Mapping[str, Any], kind: Any = Config) -> Any:
     """One section from its values; an error names the section too."""
     try:
-        return SECTIONS[section](**values)
+        return sections_of(kind)[section](**values)
     except ConfigError as error:
         raise ConfigError(f"{section}.{error}") from None
 
 
-def refuse_unknown(full_name: str) -> None:
+def refuse_unknown(full_name: str, kind: Any = Config) -> None:
     """Raises ConfigError for a name that no section has, with the nearest one that exists."""
-    known = parameter_names()
+    known = parameter_names(kind)
     if full_name in known:
         return
     near = difflib.get_close_matches(full_name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`netvlad config` lists all there are."
+    listing = "`netvlad config` lists" if kind is Config else "`netvlad train --print-config` lists"
+    hint = f"did you mean {near[0]}?" if near else f"{listing} all there are."
     raise ConfigError(f"unknown parameter {full_name!r}; {hint}")
 
 
 def to_yaml(config: Config) -> str:
     """The whole configuration as a commented YAML file for ROS and the command line."""
     lines = [f"{_ROS_KEYS[0]}:", f"  {_ROS_KEYS[1]}:"]
-    for section in SECTIONS:
+    lines += [f"    {line}" for line in section_lines(config)]
+    return "\n".join(lines) + "\n"
+
+
+def section_lines(config: Any) -> Iterator[str]:
+    """The lines of all sections of a Config, or of another kind of configuration."""
+    for section in sections_of(config):
         part: Section = getattr(config, section)
-        lines.append(f"    {section}:  # {(part.__doc__ or '').strip()}")
+        yield f"{section}:  # {(part.__doc__ or '').strip()}"
         for name, value, info in parameters(part):
             allowed = range_text(info)
             note = f"  [{allowed}]" if allowed else ""
-            lines.append(f"      # {info.help}{note}")
-            lines.append(f"      {name}: {_yaml_scalar(value)}")
-    return "\n".join(lines) + "\n"
+            yield f"  # {info.help}{note}"
+            yield f"  {name}: {_yaml_scalar(value)}"
 
 
 def _yaml_scalar(value: Any) -> str:
     # Strings in quotes: ROS takes a plain 1e5 for a number, and long plain ones would be wrapped.
     style = '"' if isinstance(value, str) else None
-    text = yaml.safe_dump(value, default_style=style, width=float("inf"))
+    value = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(value, default_style=style, default_flow_style=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -50,15 +50,19 @@ class BatchSource(Protocol):
         ...
 
     def refresh(self, model: Any, step: int) -> None:
-        """Computes what depends on the network anew, such as the descriptors that are mined."""
+        """Computes what depends on the network anew, such as the descriptors that are mined.
+
+        Called before each step that refresh_every_steps divides, 0 too; an iterator of batches() that was
+        open is closed before.
+        """
         ...
 
-    def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint has to hold beyond seed and step."""
+    def state(self, step: int) -> dict[str, np.ndarray]:
+        """What a checkpoint has to hold beyond seed and step, before this step, whatever was read ahead."""
         ...
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes on from what state() gave."""
+        """Goes on from what state() gave, without a refresh."""
         ...
 
 
