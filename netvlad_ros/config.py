@@ -246,7 +246,7 @@ class Config:
 
 def sections_of(kind: Any) -> dict[str, type[Section]]:
     """The sections of a configuration by name: of Config, or of another one made like it."""
-    return {item.name: item.default_factory for item in dataclasses.fields(kind)}
+    return {item.name: item.default_factory for item in dataclasses.fields(kind)}  # type: ignore[misc]
 
 
 SECTIONS = sections_of(Config)
