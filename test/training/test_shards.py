@@ -2,6 +2,7 @@
 """Shards of rendered worlds: complete or not there, resumable after any end, and named when broken."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -148,17 +149,19 @@ def _runs(pid: int) -> bool:
 
 
 def test_a_process_that_dies_costs_the_world_it_was_at_only(tmp_path, monkeypatch):
+    spawn = multiprocessing.get_context("spawn")
+
     class Context:
         """Processes that die at the second of their worlds."""
 
         def __init__(self) -> None:
-            self.real = shards.multiprocessing.context.SpawnContext()
+            self.real = spawn
             self.Pipe = self.real.Pipe
 
         def Process(self, target, args, daemon):  # noqa: N802
             return self.real.Process(target=_dies_at_corridors, args=args, daemon=daemon)
 
-    monkeypatch.setattr(shards.multiprocessing, "get_context", lambda _: Context())
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: Context())
     done = {each.world: each.problem for each in render_missing(RENDERING, tmp_path, 1)}
     assert "ended by itself (exit code 9)" in done["corridor-6"]
     assert not done["room-5"]
