@@ -48,3 +48,7 @@ class DatasetError(NetVLADError):
 
 class WorldError(NetVLADError):
     """A world can't be made, walked through or written."""
+
+
+class TrainingError(NetVLADError):
+    """A training run can't start, go on or be resumed."""
