@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""`netvlad cluster`: the clusters of a model begun anew, as k-means over local descriptors of images."""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netvlad_ros.commands.evaluate import add_source_arguments, count, options_of
+from netvlad_ros.commands.sizes import parse_size
+from netvlad_ros.errors import BagError, DatasetError, ModelError
+from netvlad_ros.quiet import quiet_start_up
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from netvlad_ros.data.places import PlaceImages
+    from netvlad_ros.model import NetVLADNetwork
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the images, and how many local descriptors of them."""
+    parser.description = (
+        "Sets the clusters of a NetVLAD layer by k-means over local descriptors at random places of the "
+        "images, and its assignment to fit, as the paper begins its training."
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model file, NAME.keras")
+    parser.add_argument(
+        "images_from",
+        metavar="IMAGES",
+        type=Path,
+        help="folder of images, bag, or set of places, of which the database is taken",
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT", help="model file, NAME.keras"
+    )
+    parser.add_argument(
+        "--descriptors",
+        type=count,
+        default=50_000,
+        metavar="N",
+        help="local descriptors to cluster (default: 50000)",
+    )
+    parser.add_argument(
+        "--per-image", type=count, default=100, metavar="N", help="of one image (default: 100)"
+    )
+    parser.add_argument(
+        "--iterations", type=count, default=100, metavar="N", help="of k-means (default: 100)"
+    )
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        metavar="WxH",
+        help="that images are resized to (default: the model's own, or else 320x240)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of images, places and k-means (default: 0)"
+    )
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.hdf5",
+        help="keep the local descriptors and the centres, as pytorch-NetVlad does",
+    )
+    add_source_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Extracts, clusters, saves, and says what came out."""
+    if arguments.output.suffix != ".keras":
+        raise ModelError(f"{arguments.output}: expected a name ending in .keras.")
+    places = _places(arguments)
+    with quiet_start_up():
+        from netvlad_ros.model import load_model, save_model
+        from netvlad_ros.training import clusters
+        from netvlad_ros.training.image_samples import Skipped, place_images
+
+    model = load_model(arguments.model)
+    size_px = arguments.size or _own_size(model) or (320, 240)
+    skipped = Skipped()
+    images = place_images(places, size_px, arguments.seed, skipped)
+    expected = min(len(places), -(-arguments.descriptors // arguments.per_image))
+    descriptors = clusters.local_descriptors(
+        model,
+        _shown(images, expected),
+        arguments.descriptors,
+        arguments.per_image,
+        arguments.seed,
+    )
+    found = clusters.initialise_clusters(model, descriptors, arguments.iterations, arguments.seed)
+    if arguments.save:
+        clusters.save_hdf5(arguments.save, descriptors, found)
+    save_model(model, arguments.output)
+    used = int(descriptors.images[-1]) + 1
+    left_out = f", {skipped.count} skipped" if skipped.count else ""
+    print(
+        f"{arguments.output}: {len(found.centres)} clusters of {len(descriptors.values)} local descriptors "
+        f"of {used} images{left_out}; alpha {found.alpha:.4g}, fingerprint {model.fingerprint()}"
+    )
+    if model.network.whitening_dims:
+        print(
+            "  its whitening is of the old clusters: fit it anew with `netvlad edit --fit-whitening`"
+        )
+    return 0
+
+
+def _places(arguments: argparse.Namespace) -> "PlaceImages":
+    from netvlad_ros.data.read_places import read_places, read_sequence
+
+    try:
+        return read_places(arguments.images_from, options_of(arguments)).database
+    except (BagError, DatasetError):  # positions are not needed
+        return read_sequence(arguments.images_from, options_of(arguments))
+
+
+def _own_size(model: "NetVLADNetwork") -> tuple[int, int] | None:
+    """(width, height) that the model's images are resized to; None where it takes any."""
+    network = model.network
+    if not network.input_width_px or not network.input_height_px:
+        return None
+    return network.input_width_px, network.input_height_px
+
+
+def _shown(images: Iterable["np.ndarray"], expected: int) -> Iterator["np.ndarray"]:
+    from tqdm import tqdm
+
+    yield from tqdm(images, total=expected, unit=" images", leave=False, disable=None)
