@@ -80,7 +80,7 @@ class RenderedTuples:
     def refresh(self, model: Any, step: int) -> None:
         """Nothing depends on the network."""
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self, step: int) -> dict[str, np.ndarray]:
         """Nothing beyond seed and step."""
         return {}
 
