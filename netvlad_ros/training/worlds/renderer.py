@@ -63,6 +63,7 @@ class Renderer:
         self._conditions: Conditions | None = None
         self._visitors: list[_Piece] = []
         self._root = self.core.NodePath("world")
+        self._uploads: list[Any] = []
         self._open_buffers()
         self._textures: dict[str, Any] = {}
         self._drawn = 0
@@ -74,6 +75,14 @@ class Renderer:
         self._engine.remove_all_windows()
         self._root.remove_node()
         self._pieces, self._visitors = [], []
+        # Panda3D keeps the states and surfaces that it drew in caches of the process, and the textures with them.
+        self.core.GeomCacheManager.get_global_ptr().flush()
+        self.core.RenderState.clear_cache()
+        self.core.TransformState.clear_cache()
+        for texture in self._uploads:
+            texture.release_all()
+            texture.clear_ram_image()
+        self._uploads = []
 
     def draw(self, pose: Pose, conditions: Conditions, camera: Camera | None = None) -> np.ndarray:
         """uint8 RGB (height_px, width_px, 3), as a camera without any fault would take it.
@@ -223,6 +232,7 @@ class Renderer:
     def _upload(self, image: np.ndarray, repeats: bool = True) -> Any:
         core = self.core
         texture = core.Texture()
+        self._uploads.append(texture)
         kind = core.Texture.F_rgba if image.shape[2] == 4 else core.Texture.F_rgb
         order = [2, 1, 0, 3][: image.shape[2]]
         texture.setup_2d_texture(image.shape[1], image.shape[0], core.Texture.T_unsigned_byte, kind)

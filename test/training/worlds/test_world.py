@@ -2,6 +2,7 @@
 """Rendered worlds: the same pixels for the same seed, cameras that are where they say, time and weather."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,6 +178,23 @@ def test_random_conditions_are_possible_and_diverse():
     assert {each.weather for each in found} >= {"clear", "cloudy", "rain", "fog", "snowfall"}
     assert 20 < sum(each.is_dark for each in found) < 100
     assert all(each.season == "winter" for each in found if each.snow)
+
+
+def memory_mb() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_a_closed_world_gives_back_its_memory():
+    conditions, used_mb = (named("day"), named("night")), []
+    for _ in range(7):
+        with World(0, "town", SMALL) as world:
+            pose = world.random_pose(np.random.default_rng(0))
+            for each in conditions:
+                world.render(pose, each)
+        used_mb.append(memory_mb())
+    # While its textures stayed, each town took 100 MB for good.
+    assert used_mb[-1] - used_mb[1] < 150
 
 
 def test_without_panda3d_one_sentence_says_what_to_install(monkeypatch):
