@@ -42,8 +42,15 @@ class TrainingBatch:
 class BatchSource(Protocol):
     """Gives the batch of any step, so that training can resume anywhere."""
 
-    refresh_every_steps: int  # 0 for never
-    steps_per_epoch: int  # in which every query comes once
+    @property
+    def refresh_every_steps(self) -> int:
+        """0 for never."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """In which every query comes about once."""
+        ...
 
     def batches(self, first_step: int) -> Iterator[TrainingBatch]:
         """Endless; the same step gives the same batch."""

@@ -41,6 +41,12 @@ class DataConfig(Section):
     groups_per_world: int = param(
         8, "How many places of a world are photographed.", ge=1, le=10_000
     )
+    world_positives: int = param(
+        5, "Further pictures of each place that are rendered.", ge=1, le=1000
+    )
+    world_negatives: int = param(
+        10, "Pictures of elsewhere in its world that are rendered with each place.", ge=0, le=1000
+    )
     kinds: tuple[str, ...] = param(WORLD_KINDS, "Kinds of worlds.", choices=WORLD_KINDS)
     first_seed: int = param(
         1_000_000, "Seed of the first world; the others follow.", ge=0, le=2**31 - 1

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""`netvlad train`: trains a network on places or on rendered worlds."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from netvlad_ros.errors import ConfigError
+from netvlad_ros.quiet import quiet_start_up
+
+CONFIG = "config.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The configuration and the folder of the run."""
+    parser.description = (
+        "Trains a network and leaves it in FOLDER/model.keras, with the configuration, checkpoints, "
+        "log.csv, validation.csv and curves for TensorBoard beside it. A run that was interrupted, in "
+        "whatever way, goes on with --resume. With TF_CONFIG in the environment, the same command on "
+        "several machines trains one network."
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        metavar="CONFIG",
+        help="YAML file of parameters; left out, the defaults, or those of the run that is resumed",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one parameter, such as optimiser.learning_rate=1e-4; may be repeated",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="of the run")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the latest checkpoint in FOLDER"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print all parameters, and train nothing"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; SIGINT and SIGTERM end it after the step, with a checkpoint."""
+    from netvlad_ros.training.config import load_training_config, to_yaml
+
+    config = load_training_config(_config_file(arguments), arguments.set)
+    if arguments.print_config:
+        print(to_yaml(config), end="")
+        return 0
+    if arguments.output is None:
+        raise ConfigError("-o FOLDER: expected a folder for the run.")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with quiet_start_up():
+        from netvlad_ros.training.trainer import train
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with _terminal() as terminal:
+        train(config, arguments.output, terminal, arguments.resume)
+        return 130 if terminal.wants_to_stop() else 0
+
+
+def _config_file(arguments: argparse.Namespace) -> Path | None:
+    if arguments.config or not arguments.resume:
+        return arguments.config
+    saved = arguments.output / CONFIG if arguments.output else Path(CONFIG)
+    return saved if saved.is_file() else None
+
+
+class _Terminal:
+    """Sentences on stdout, a bar on stderr where that is a terminal; a signal asks to stop."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit=" steps", disable=None)
+        self._stops = False
+
+    def said(self, sentence: str) -> None:
+        self._bar.clear()
+        print(sentence, flush=True)
+
+    def stepped(self, step: int, last_step: int, loss: float) -> None:
+        self._bar.total = last_step
+        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if not self._bar.n:  # steps before a resumption don't count for the speed
+            self._bar.initial = self._bar.n = step - 1
+        self._bar.update()
+
+    def wants_to_stop(self) -> bool:
+        return self._stops
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Of the first signal; the next one ends the process as usual."""
+        self._stops = True
+        signal.signal(number, signal.SIG_DFL)
+        self.said("stops after this step; go on with --resume")
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def _terminal() -> Iterator[_Terminal]:
+    terminal = _Terminal()
+    before = {
+        number: signal.signal(number, terminal.stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
