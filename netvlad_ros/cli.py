@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": "find the loops in a bag, without ROS",
     "search": "find the images of a folder that look most like a picture",
     "show": "draw which cluster each part of an image is assigned to",
+    "train": "train a network on places or on rendered worlds",
 }
 
 
