@@ -75,7 +75,7 @@ class Renderer:
         self._engine.remove_all_windows()
         self._root.remove_node()
         self._pieces, self._visitors = [], []
-        # Panda3D keeps the states and surfaces that it drew in caches of the process, and the textures with them.
+        # Panda3D keeps what it drew in caches of the process, and the textures with it.
         self.core.GeomCacheManager.get_global_ptr().flush()
         self.core.RenderState.clear_cache()
         self.core.TransformState.clear_cache()
