@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The negatives that were hardest for each query the last time, as they were before any recent step."""
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,15 @@ class _Change(NamedTuple):
 
 
 class RememberedNegatives:
-    """By query. Steps are read ahead and asked for again, so that changes can be taken back."""
+    """By query. Steps are read ahead and asked for again, so that changes can be taken back.
+
+    One thread may remember while another asks for arrays().
+    """
 
     def __init__(self) -> None:
         self._negatives: dict[int, np.ndarray] = {}
         self._changes: list[_Change] = []
+        self._changing = threading.Lock()
 
     def of(self, query: int) -> np.ndarray:
         """(n,) int64, hardest first; none before its first turn."""
@@ -27,8 +32,9 @@ class RememberedNegatives:
 
     def remember(self, step: int, query: int, negatives: np.ndarray) -> None:
         """In this step a query has met these."""
-        self._changes.append(_Change(step, query, self._negatives.get(query)))
-        self._negatives[query] = negatives
+        with self._changing:
+            self._changes.append(_Change(step, query, self._negatives.get(query)))
+            self._negatives[query] = negatives
 
     def go_back_to(self, step: int) -> None:
         """Forgets what was remembered in this step and after it."""
@@ -44,8 +50,9 @@ class RememberedNegatives:
 
         From then on, earlier steps can't be gone back to.
         """
-        before = self._before(step)
-        self._changes = [change for change in self._changes if change.step >= step]
+        with self._changing:
+            before = self._before(step)
+            self._changes = [change for change in self._changes if change.step >= step]
         table = np.full((len(before), max(map(len, before.values()), default=0)), -1, np.int64)
         for row, negatives in enumerate(before.values()):
             table[row, : len(negatives)] = negatives
