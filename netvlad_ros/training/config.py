@@ -60,6 +60,7 @@ class DataConfig(Section):
         "Folder for rendered pictures, and for descriptors of sets of places; empty takes the user's cache.",
     )
     workers: int = param(0, "Processes that render; 0 takes one for each core.", ge=0, le=256)
+    read_threads: int = param(1, "Threads that read and augment.", ge=1, le=256)
     read_ahead: int = param(4, "Batches that are prepared while the network learns.", ge=0, le=64)
 
 

@@ -12,9 +12,11 @@ from netvlad_ros.cache import cache_folder
 from netvlad_ros.data.places import PlaceDataset
 from netvlad_ros.data.read_places import read_places
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.batches import BatchSource
+from netvlad_ros.training.augmentation import augmented
+from netvlad_ros.training.batches import BatchSource, TrainingBatch
 from netvlad_ros.training.config import WORLDS, DataConfig, TrainingConfig
 from netvlad_ros.training.image_samples import Skipped, place_images, rendered_images
+from netvlad_ros.training.prefetch import PreparedBatches
 from netvlad_ros.training.rendered import RenderedTuples
 from netvlad_ros.training.shards import Rendering, Shard, render_missing, shards
 from netvlad_ros.training.validation import PlaceValidation, RenderedValidation, Validation
@@ -28,13 +30,13 @@ _log = logging.getLogger(__name__)
 class TrainingData:
     """What a run takes.
 
-    source:     of batches, before they are augmented.
+    source:     of batches, augmented, read ahead.
     validation: None if there is none.
     images:     with a seed, single images in a random order, uint8 RGB (H, W, 3), that clusters and the
                 whitening are fitted to.
     """
 
-    source: BatchSource
+    source: PreparedBatches
     validation: Validation | None
     images: Callable[[int], Iterator[np.ndarray]]
 
@@ -72,19 +74,31 @@ def _of_worlds(config: TrainingConfig, validation: Validation | None) -> Trainin
         config.tuples.negatives,
         config.run.seed,
     )
-    return TrainingData(source, validation, lambda seed: rendered_images(rendered, seed))
+    return TrainingData(
+        _prepared(source, config), validation, lambda seed: rendered_images(rendered, seed)
+    )
 
 
 def _of_places(config: TrainingConfig, validation: Validation | None, folder: Path) -> TrainingData:
-    from netvlad_ros.training.mining import mined_tuples  # type: ignore[import-not-found]
+    from netvlad_ros.training.mining import mined_tuples
 
     dataset = _places(config.data, config.data.source)
     size_px = (config.data.image_width_px, config.data.image_height_px)
     return TrainingData(
-        mined_tuples(dataset, config, folder),
+        _prepared(mined_tuples(dataset, config, folder), config),
         validation,
         lambda seed: place_images(dataset.database, size_px, seed, Skipped()),
     )
+
+
+def _prepared(source: BatchSource, config: TrainingConfig) -> PreparedBatches:
+    """With its images changed, made in the background."""
+    level, seed = config.augmentation.level, config.run.seed
+
+    def prepare(batch: TrainingBatch, step: int) -> TrainingBatch:
+        return augmented(batch, level, seed, step)
+
+    return PreparedBatches(source, prepare, config.data.read_ahead, config.data.read_threads)
 
 
 def _validation(config: TrainingConfig) -> Validation | None:

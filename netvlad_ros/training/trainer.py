@@ -64,7 +64,7 @@ def train(config: TrainingConfig, folder: Path, listener: Listener, resume: bool
         run.resume()
     else:
         run.begin()
-    with closing(run.monitor):
+    with closing(run):
         while not run.is_over:
             run.refresh_if_due()
             for batch, waited_s in run.batches_until(run.next_event):
@@ -119,6 +119,11 @@ class _Run:
         self.progress.finished = self.progress.step >= self._last_step
         self.monitor = self._monitor(self.progress.step)
         self._listener.said(f"resumed after step {self.progress.step} of {self._last_step}")
+
+    def close(self) -> None:
+        """Ends reading ahead and the log."""
+        self._data.source.close()
+        self.monitor.close()
 
     @property
     def is_over(self) -> bool:
@@ -182,8 +187,8 @@ class _Run:
 
     def keep(self) -> None:
         """Writes the latest checkpoint."""
+        state = self._data.source.state(self.progress.step)
         if self._is_chief:
-            state = self._data.source.state(self.progress.step)
             write_checkpoint(
                 self._folder / LATEST, self._model, self._optimiser, self.progress, state
             )
