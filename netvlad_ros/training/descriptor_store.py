@@ -23,8 +23,11 @@ class DescriptorStore:
         """Opens NAME.npy and NAME.state.npy in a folder, or makes them. Raises TrainingError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._rows = _opened(folder / f"{name}.npy", np.dtype(np.float16), (count, dims))
-            self._state = _opened(folder / f"{name}.state.npy", np.dtype(np.uint8), (count,))
+            rows, state = folder / f"{name}.npy", folder / f"{name}.state.npy"
+            if _fitting(rows, np.dtype(np.float16), (count, dims)) is None:
+                state.unlink(missing_ok=True)  # of other rows
+            self._rows = _opened(rows, np.dtype(np.float16), (count, dims))
+            self._state = _opened(state, np.dtype(np.uint8), (count,))
         except OSError as error:
             raise TrainingError(
                 f"{folder}: can't keep {count} descriptors of {dims} dimensions ({error.strerror or error}); "
@@ -66,12 +69,9 @@ class DescriptorStore:
 
 def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """The file as it is if it fits, or a new one of zeros. Raises OSError if the disk is full."""
-    try:
-        found = np.lib.format.open_memmap(path, mode="r+")
-        if found.shape == shape and found.dtype == dtype:
-            return found
-    except (OSError, ValueError):  # there is none, or one that was begun
-        pass
+    found = _fitting(path, dtype, shape)
+    if found is not None:
+        return found
     part = path.with_name(f".{path.name}.part")
     np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape).flush()
     with part.open("r+b") as file:
@@ -79,3 +79,12 @@ def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
         os.posix_fallocate(file.fileno(), 0, max(1, part.stat().st_size))
     part.replace(path)
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _fitting(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap | None:
+    """None if there is no such file, or one of something else."""
+    try:
+        found = np.lib.format.open_memmap(path, mode="r+")
+    except (OSError, ValueError):
+        return None
+    return found if found.shape == shape and found.dtype == dtype else None
