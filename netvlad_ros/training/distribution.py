@@ -25,18 +25,6 @@ def open_strategy() -> Any:
     return tf.distribute.get_strategy()
 
 
-def task_name() -> str:
-    """Of this process among those that learn together, such as worker-1; alone it is worker-0.
-
-    Raises TrainingError for an unusable TF_CONFIG.
-    """
-    if not os.environ.get(TF_CONFIG):
-        return "worker-0"
-    _refuse_unusable(os.environ[TF_CONFIG])
-    task = json.loads(os.environ[TF_CONFIG])["task"]
-    return f"{task['type']}-{task['index']}"
-
-
 def is_chief(strategy: Any) -> bool:
     """Whether this process writes files and talks; one does."""
     resolver = strategy.cluster_resolver
