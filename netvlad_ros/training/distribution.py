@@ -37,6 +37,14 @@ def is_chief(strategy: Any) -> bool:
     )
 
 
+def task_name() -> str:
+    """Of this process among those of TF_CONFIG, such as worker-1; empty where it is alone."""
+    if not os.environ.get(TF_CONFIG):
+        return ""
+    task = json.loads(os.environ[TF_CONFIG])["task"]
+    return f"{task['type']}-{task['index']}"
+
+
 def of_first_replica(strategy: Any, value: float) -> float:
     """A number that all processes agree on: they might round differently, and must not decide differently."""
     if strategy.num_replicas_in_sync == 1:
