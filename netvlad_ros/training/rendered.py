@@ -26,7 +26,7 @@ class RenderedTuples:
     Each group of pictures comes once in an epoch, in another order and as other tuples each time: any of
     the pictures of its place may be the query. Negatives are views of the same world that share nothing
     with the query; where a world has not enough of them, the rest come from other worlds.
-    Memory: the index of the shards, about 10 kB for each group, and one batch.
+    Memory: the index of the shards, 2 kB for each group, and one batch.
     """
 
     refresh_every_steps = 0
