@@ -6,6 +6,7 @@ these dataclasses; a value is checked when its section is made, wherever it came
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from netvlad_ros.errors import ConfigError
+
+# 1e-4, which YAML 1.1 takes for a word because it has no point.
+_EXPONENTIAL = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]{1,3}")
 
 Value = bool | int | float | str
 
@@ -54,6 +58,8 @@ def checked(name: str, value: Any, section: type, info: Param) -> Any:
     if isinstance(default, tuple):
         words = bool(default) and isinstance(default[0], str)
         return _words(name, value, info) if words else _numbers(name, value, info)
+    if isinstance(default, float) and isinstance(value, str) and _EXPONENTIAL.fullmatch(value):
+        value = float(value)
     is_number = isinstance(default, int | float) and type(value) in (int, float)
     if is_number and not _inside(value, info):
         raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")

@@ -61,10 +61,18 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with quiet_start_up():
         from netvlad_ros.training.trainer import train
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _show_log()
     with _terminal() as terminal:
         train(config, arguments.output, terminal, arguments.resume)
         return 130 if terminal.wants_to_stop() else 0
+
+
+def _show_log() -> None:
+    """What this package logs, such as images that are skipped; TensorFlow's own notes stay hidden."""
+    log = logging.getLogger("netvlad_ros")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(logging.StreamHandler(sys.stderr))
 
 
 def _config_file(arguments: argparse.Namespace) -> Path | None:

@@ -122,7 +122,10 @@ class TrainingStep:
     ) -> tuple[Any, dict[str, Any]]:
         """dL/d descriptors of this replica's images, times the optimiser's scale; and the figures."""
         context = tf.distribute.get_replica_context()
-        everyone = context.all_gather(descriptors, axis=0) if self._is_distributed else descriptors
+        everyone = descriptors
+        if self._is_distributed:
+            gathered = context.all_gather(descriptors, axis=0)
+            everyone = tf.ensure_shape(gathered, (None, self._model.descriptor_dims))
         loss_of = losses.make_loss(self._config.loss, tuple_size, positives)
         with tf.GradientTape() as tape:
             tape.watch(everyone)
