@@ -17,6 +17,7 @@ NAMES = {
     "threads": "a runtime, OpenCV and Faiss in one process: threads left alone, and set in one place",
     "runtimes": "TensorFlow, LiteRT, ONNX Runtime and OpenVINO beside the graph of netvlad_tf_open",
     "backends": "TensorFlow, JAX and PyTorch under Keras, batch 1 and 16, in each precision; GPU or CPU",
+    "training": "a training step beside a plain Keras loop, time and memory by images at once",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }
 
