@@ -2,9 +2,11 @@
 """The network that a training run starts from."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import ModelError
@@ -28,6 +30,24 @@ def initial_network(config: TrainingConfig) -> NetVLADNetwork:
         keras.config.set_dtype_policy(_FULL)
     _make_end_exact(network)
     return network
+
+
+def fit_batch_statistics(network: NetVLADNetwork, batches: Iterable[np.ndarray]) -> None:
+    """Sets the statistics of batch normalisation to the means over some images.
+
+    Random weights come with those of no image at all: features then shrink from layer to layer, until the
+    first step moves them all to the same place.
+    batches: each (B, H, W, 3) uint8.
+    """
+    kind = keras.layers.BatchNormalization
+    normalisations = [layer for layer in network.layers if isinstance(layer, kind)]
+    usual = [layer.momentum for layer in normalisations]
+    for number, images in enumerate(batches):
+        for layer in normalisations:
+            layer.momentum = number / (number + 1)
+        network(images.astype(np.float32), training=True)
+    for layer, momentum in zip(normalisations, usual, strict=True):
+        layer.momentum = momentum
 
 
 def _network(config: TrainingConfig) -> NetVLADNetwork:

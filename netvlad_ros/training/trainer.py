@@ -15,7 +15,7 @@ from netvlad_ros.errors import TrainingError
 from netvlad_ros.model.editing import with_whitening, without_whitening
 from netvlad_ros.model.forward import compile_forward
 from netvlad_ros.model.network import NetVLADNetwork, build_network, save_model
-from netvlad_ros.model.whitening import fit_whitening
+from netvlad_ros.model.whitening import fit_place_whitening, fit_whitening
 from netvlad_ros.training.batches import TrainingBatch
 from netvlad_ros.training.checkpoints import Progress, read_checkpoint, write_checkpoint
 from netvlad_ros.training.clusters import initialise_clusters, local_descriptors
@@ -28,7 +28,7 @@ from netvlad_ros.training.distribution import (
     share_variables,
 )
 from netvlad_ros.training.freezing import freeze
-from netvlad_ros.training.initial import initial_network
+from netvlad_ros.training.initial import fit_batch_statistics, initial_network
 from netvlad_ros.training.monitor import Monitor, Silence
 from netvlad_ros.training.optimisers import learning_rate, make_optimiser
 from netvlad_ros.training.step import TrainingStep
@@ -36,6 +36,7 @@ from netvlad_ros.training.step import TrainingStep
 CONFIG, MODEL = "config.yaml", "model.keras"
 LATEST, BEST = Path("checkpoints/latest.npz"), Path("checkpoints/best.npz")
 SELECTING_N = 5  # as in pytorch-NetVlad, the best network is that of the best Recall@5
+STATISTICS_BATCHES, STATISTICS_IMAGES = 8, 8
 
 
 class Listener(Protocol):
@@ -102,9 +103,12 @@ class _Run:
         self.progress = Progress()
 
     def begin(self) -> None:
-        """Sets the clusters, and measures what the network can do before it learns."""
+        """Sets what can be computed, and measures what the network can do before it learns."""
+        if not self._config.initial.model:
+            fit_batch_statistics(self._model, self._some_batches())
         if self._sets_clusters:
             self._initialise_clusters()
+            self._initialise_whitening()
         share_variables(self._strategy, self._model.weights)
         self.monitor = self._monitor(0)
         self._validate()
@@ -217,6 +221,13 @@ class _Run:
         starts_whole = bool(initial.model) and initial.take == "all"
         return initialise == "always" or (initialise == "auto" and not starts_whole)
 
+    def _some_batches(self) -> Iterator[np.ndarray]:
+        images = self._data.images(self._config.run.seed)
+        for _ in range(STATISTICS_BATCHES):
+            batch = list(itertools.islice(images, STATISTICS_IMAGES))
+            if len(batch) == STATISTICS_IMAGES:
+                yield np.stack(batch)
+
     def _initialise_clusters(self) -> None:
         config, seed = self._config.clusters, self._config.run.seed
         images = self._data.images(seed)
@@ -226,6 +237,26 @@ class _Run:
             f"{len(clusters.centres)} clusters of {len(found.values)} local descriptors, "
             f"alpha {clusters.alpha:.3g}"
         )
+
+    def _initialise_whitening(self) -> None:
+        """From images of the same places, as they are learned from."""
+        network, initial = self._model.network, self._config.initial
+        if not network.whitening_dims or initial.whitening == "identity":
+            return
+        describe = compile_forward(without_whitening(_plain(self._model)), "auto")
+        found, places, batches = [], [], self._data.source.batches(0)
+        while sum(map(len, places)) < initial.whitening_images:
+            batch = next(batches)
+            for of_place in batch.images[:, : 1 + batch.positives]:
+                found.append(describe(of_place))
+                places.append(np.full(len(of_place), len(places)))
+        whitening = fit_place_whitening(
+            np.concatenate(found), np.concatenate(places), network.whitening_dims
+        )
+        layer = self._model.get_layer("whitening")
+        layer.kernel.assign(whitening.kernel)
+        layer.bias.assign(whitening.bias)
+        self._listener.said(f"whitening of {len(places)} places")
 
     def _learning_rate(self) -> float:
         return learning_rate(

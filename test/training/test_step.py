@@ -21,7 +21,7 @@ from netvlad_ros.training.config import (
     TrainingConfig,
 )
 from netvlad_ros.training.freezing import freeze
-from netvlad_ros.training.initial import initial_network
+from netvlad_ros.training.initial import fit_batch_statistics, initial_network
 from netvlad_ros.training.optimisers import learning_rate, make_optimiser
 from netvlad_ros.training.step import TrainingStep
 
@@ -45,7 +45,7 @@ def batch() -> TrainingBatch:
 
 
 def config_of(loss: str = "triplet", chunk: int = 0, **optimiser: Any) -> TrainingConfig:
-    values = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0} | optimiser
+    values: dict[str, Any] = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0} | optimiser
     return TrainingConfig(
         loss=LossConfig(name=loss),
         optimiser=OptimiserConfig(**values),
@@ -200,3 +200,14 @@ def test_a_backbone_is_taken_with_the_input_that_its_weights_need(tmp_path):
     assert model.network.input_offset == (100.0,)
     kernel = model.get_layer("conv_pw_1").kernel.numpy()
     np.testing.assert_array_equal(kernel, given.get_layer("conv_pw_1").kernel.numpy())
+
+
+def test_batch_statistics_are_those_of_the_images():
+    model = tiny_network(input_scale=(0.01,))
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
+    fit_batch_statistics(model, images)
+    first = model.get_layer("conv1_bn")
+    inside = keras.Model(model.input, first.input)
+    expected = np.mean([inside(one.astype(np.float32)) for one in images], axis=(0, 1, 2, 3))
+    np.testing.assert_allclose(first.moving_mean.numpy(), expected, rtol=1e-3, atol=1e-5)
+    assert first.momentum == keras.layers.BatchNormalization().momentum
