@@ -9,7 +9,7 @@ from netvlad_ros.errors import ModelError
 def freeze(model: Any, up_to: str) -> None:
     """Layers up to the one of this name, itself included, keep their weights; empty lets all learn.
 
-    The whitening always keeps its weights: it is fitted, not learned.
+    A whitening within the network learns too.
     Raises ModelError for a name that no layer has.
     """
     names = [layer.name for layer in model.layers]
@@ -19,7 +19,7 @@ def freeze(model: Any, up_to: str) -> None:
         )
     last = names.index(up_to) if up_to else -1
     for number, layer in enumerate(model.layers):
-        layer.trainable = number > last and layer.name != "whitening"
+        layer.trainable = number > last
     if not model.trainable_variables:
         raise ModelError(
             f"initial.frozen_up_to: expected a layer before the last that has weights, got {up_to!r}; "
