@@ -277,7 +277,9 @@ class NetworkConfig(Section):
     """The architecture of a network and what its weights need for input; it is stored in the model file."""
 
     backbone: str = param(
-        "vgg16", "Convolutional network.", choices=("vgg16", "alexnet", "mobilenet", "mobilenet_v2")
+        "vgg16",
+        "Convolutional network.",
+        choices=("vgg16", "alexnet", "mobilenet", "mobilenet_v2", "rootsift"),
     )
     cut_layer: str = param(
         "", "Layer whose output is aggregated; empty takes the backbone's usual one."

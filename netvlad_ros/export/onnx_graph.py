@@ -23,6 +23,7 @@ from netvlad_ros.model.layers import (
     NetVLAD,
 )
 from netvlad_ros.model.network import NetVLADNetwork
+from netvlad_ros.model.rootsift import ROOT_SAFEGUARD, JoinedMaps, SquareRoot
 
 OPSET = 18
 IR_VERSION = 10  # what the oldest ONNX Runtime of pyproject.toml reads
@@ -32,7 +33,9 @@ PRECISE = (
     GeneralisedMean,
     InputNormalisation,
     L2Normalisation,
+    JoinedMaps,
     NetVLAD,
+    SquareRoot,
     layers.Flatten,
     layers.GlobalAveragePooling2D,
     layers.GlobalMaxPooling2D,
@@ -180,6 +183,7 @@ def _convolution(graph: _Graph, layer: Any, inputs: list[str]) -> str:
         layer.name if is_linear else f"{layer.name}_linear",
         half=graph.is_half,
         strides=list(layer.strides),
+        dilations=list(layer.dilation_rate),
         auto_pad="SAME_UPPER" if layer.padding == "same" else "VALID",
         group=kernel.shape[2] if is_depthwise else 1,
     )
@@ -223,9 +227,10 @@ def _zero_padding(graph: _Graph, layer: Any, inputs: list[str]) -> str:
     )
 
 
-def _max_pooling(graph: _Graph, layer: Any, inputs: list[str]) -> str:
+def _pooling(graph: _Graph, layer: Any, inputs: list[str]) -> str:
+    # The border's own cells only count in an average, as in Keras: that is ONNX's default.
     return graph.op(
-        "MaxPool",
+        "MaxPool" if isinstance(layer, layers.MaxPooling2D) else "AveragePool",
         [graph.weighted(inputs[0])],
         layer.name,
         half=graph.is_half,
@@ -233,6 +238,22 @@ def _max_pooling(graph: _Graph, layer: Any, inputs: list[str]) -> str:
         strides=list(layer.strides),
         auto_pad="SAME_UPPER" if layer.padding == "same" else "VALID",
     )
+
+
+def _square_root(graph: _Graph, layer: SquareRoot, inputs: list[str]) -> str:
+    safeguard = graph.constant(f"{layer.name}/safeguard", ROOT_SAFEGUARD)
+    x = graph.op("Add", [graph.single(inputs[0]), safeguard], f"{layer.name}_safe")
+    return graph.op("Sqrt", [x], layer.name)
+
+
+def _joined_maps(graph: _Graph, layer: JoinedMaps, inputs: list[str]) -> str:
+    name = layer.name
+    shape = graph.constant(f"{name}/shape", [0, 0, -1, 1], np.int64)
+    cells = [
+        graph.op("Reshape", [graph.single(x), shape], f"{name}_{number}")  # (B, D, h w, 1)
+        for number, x in enumerate(inputs)
+    ]
+    return graph.op("Concat", cells, name, axis=2)
 
 
 def _add(graph: _Graph, layer: Any, inputs: list[str]) -> str:
@@ -323,7 +344,10 @@ _CONVERTERS: dict[type, Callable[[_Graph, Any, list[str]], str]] = {
     layers.BatchNormalization: _batch_normalisation,
     layers.ReLU: _relu,
     layers.ZeroPadding2D: _zero_padding,
-    layers.MaxPooling2D: _max_pooling,
+    layers.MaxPooling2D: _pooling,
+    layers.AveragePooling2D: _pooling,
+    SquareRoot: _square_root,
+    JoinedMaps: _joined_maps,
     layers.Add: _add,
     L2Normalisation: _l2_normalisation,
     NetVLAD: _netvlad,

@@ -166,6 +166,7 @@ def _simple(layer: Any, inputs: tuple[Shape, ...], output: Shape) -> tuple[int, 
 _OPERATIONS: dict[str, Operations] = {
     "Conv2D": _convolution,
     "DepthwiseConv2D": _depthwise,
+    "AveragePooling2D": _pooling,
     "Dense": _dense,
     "MaxPooling2D": _pooling,
     "NetVLAD": _netvlad,

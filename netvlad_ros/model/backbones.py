@@ -8,12 +8,14 @@ from keras import layers
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import ModelError
+from netvlad_ros.model.rootsift import rootsift
 
 USUAL_CUT = {
     "vgg16": "block5_conv3",
     "alexnet": "conv5",
     "mobilenet": "conv_pw_13_relu",
     "mobilenet_v2": "out_relu",
+    "rootsift": "patches",
 }
 
 # Filters, kernel, stride and padding of each convolution, and whether a pooling follows its ReLU.
@@ -56,6 +58,8 @@ def _complete_backbone(image: Any, config: NetworkConfig) -> keras.Model:
             return keras.applications.MobileNet(alpha=config.backbone_width, **options)
         case "mobilenet_v2":
             return keras.applications.MobileNetV2(alpha=config.backbone_width, **options)
+        case "rootsift":
+            return rootsift(image)
         case _:
             return _alexnet(image)
 
