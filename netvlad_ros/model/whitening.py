@@ -73,6 +73,44 @@ def fit_whitening(descriptors: np.ndarray, dims: int) -> Whitening:
     return Whitening(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
 
 
+def fit_place_whitening(descriptors: np.ndarray, places: np.ndarray, dims: int) -> Whitening:
+    """The whitening that makes images of one place alike: what changes among them is made small.
+
+    descriptors: (N, D); places: (N,) integers, equal where images show the same place, each at least twice.
+    The spread within places is brought to one in all directions, then the principal directions of all
+    descriptors are taken. Raises WeightsError if there are too few images or they don't differ.
+    Reference: Mikolajczyk and Matas, Improving descriptors for fast tree matching by optimal linear
+    projection; used for whole images by Radenovic et al., Fine-tuning CNN image retrieval.
+    """
+    available = descriptors.shape[1]
+    if not 1 <= dims <= available:
+        raise WeightsError(
+            f"dims: expected 1 to {available}, the length of the descriptors, got {dims}."
+        )
+    numbers, place, counts = np.unique(places, return_inverse=True, return_counts=True)
+    freedom = len(descriptors) - len(numbers)
+    if len(numbers) < 2 or counts.min() < 2:
+        raise WeightsError(
+            f"whitening from places: expected at least 2 places and 2 images of each, got {len(numbers)} and "
+            f"{counts.min(initial=0)}."
+        )
+    mean = descriptors.mean(axis=0, dtype=np.float64)
+    centres = np.zeros((len(numbers), available))
+    np.add.at(centres, place, descriptors)
+    within = _covariance(descriptors - (centres / counts[:, None])[place], np.zeros(available))
+    within /= freedom
+    # Few places leave directions without any spread; the mean spread is added to all.
+    within += np.eye(available) * (np.trace(within) / available + np.finfo(np.float32).tiny)
+    values, vectors = np.linalg.eigh(within)
+    even = vectors / np.sqrt(values)
+    _refuse_flat(values[::-1])
+    total = even.T @ _covariance(descriptors, mean) @ even / (len(descriptors) - 1)
+    values, vectors = np.linalg.eigh(total)
+    kernel = even @ vectors[:, ::-1][:, :dims]
+    kernel /= np.sqrt(values[::-1][:dims].mean() + WHITENING_REGULARISATION)
+    return Whitening(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
+
+
 def read_whitening(path: str | Path) -> Whitening:
     """A whitening from an .npz or .csv file. Raises WeightsError.
 

@@ -76,6 +76,15 @@ class InitialConfig(Section):
         "What of it: all, so that the section `network` has no effect, or only the weights of its backbone.",
         choices=("all", "backbone"),
     )
+    whitening: str = param(
+        "places",
+        "What a whitening that is trained with the network (network.whitening_dims) begins as: places makes "
+        "images of one place alike, identity takes the first dimensions.",
+        choices=("places", "identity"),
+    )
+    whitening_images: int = param(
+        4000, "Images that this whitening is fitted to.", ge=4, le=10_000_000
+    )
     frozen_up_to: str = param(
         "", "Layers up to this one, itself included, keep their weights; empty trains all."
     )

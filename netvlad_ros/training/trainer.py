@@ -244,19 +244,17 @@ class _Run:
         if not network.whitening_dims or initial.whitening == "identity":
             return
         describe = compile_forward(without_whitening(_plain(self._model)), "auto")
-        found, places, batches = [], [], self._data.source.batches(0)
-        while sum(map(len, places)) < initial.whitening_images:
-            batch = next(batches)
-            for of_place in batch.images[:, : 1 + batch.positives]:
-                found.append(describe(of_place))
-                places.append(np.full(len(of_place), len(places)))
-        whitening = fit_place_whitening(
-            np.concatenate(found), np.concatenate(places), network.whitening_dims
-        )
+        found: list[np.ndarray] = []  # of each place (1 + P, D)
+        for batch in self._data.source.batches(0):
+            found += [describe(images) for images in batch.images[:, : 1 + batch.positives]]
+            if len(found) * (1 + batch.positives) >= initial.whitening_images:
+                break
+        places = np.repeat(np.arange(len(found)), [len(each) for each in found])
+        whitening = fit_place_whitening(np.concatenate(found), places, network.whitening_dims)
         layer = self._model.get_layer("whitening")
         layer.kernel.assign(whitening.kernel)
         layer.bias.assign(whitening.bias)
-        self._listener.said(f"whitening of {len(places)} places")
+        self._listener.said(f"a whitening of {len(found)} places")
 
     def _learning_rate(self) -> float:
         return learning_rate(
