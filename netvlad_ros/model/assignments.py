@@ -8,6 +8,7 @@ import numpy as np
 
 from netvlad_ros.errors import ModelError
 from netvlad_ros.model.network import NetVLADNetwork
+from netvlad_ros.model.rootsift import JoinedMaps
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,21 @@ class ClusterView:
                 f"{model.network.pooling} pooling."
             )
         self._layer = model.get_layer("netvlad")
-        self._inside = keras.Model(model.input, [self._layer.input, self._layer.output])
+        joined = [layer for layer in model.layers if isinstance(layer, JoinedMaps)]
+        self._maps = joined[0].input if joined else [self._layer.input]
+        self._inside = keras.Model(
+            model.input, [self._layer.input, self._layer.output, *self._maps]
+        )
 
     def assignments(self, image: np.ndarray) -> Assignments:
-        """image: (H, W, 3) RGB values 0 to 255, as network_input() makes them."""
+        """image: (H, W, 3) RGB values 0 to 255, as network_input() makes them.
+
+        Where a network has several maps, for patches of several sizes, a cell's weights are the mean of those
+        of all patches around it.
+        """
         batch = keras.ops.convert_to_tensor(image[None], "float32")
-        features, rows = map(keras.ops.convert_to_numpy, self._inside(batch, training=False))
+        outputs = self._inside(batch, training=False)
+        features, rows, *maps = map(keras.ops.convert_to_numpy, outputs)
         kernel, bias = self._layer.assignment, self._layer.bias
         scores = features[0].astype(np.float64) @ keras.ops.convert_to_numpy(
             kernel
@@ -74,4 +84,17 @@ class ClusterView:
             scores += keras.ops.convert_to_numpy(bias)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
+        if len(maps) > 1:
+            weights = _over_one_another(weights[:, 0], [one.shape[1:3] for one in maps])
         return Assignments(weights, np.linalg.norm(rows[0], axis=-1))
+
+
+def _over_one_another(weights: np.ndarray, shapes: list[tuple[int, int]]) -> np.ndarray:
+    """(N, K + G) of maps (h, w) one after another, whose cells are equally far apart -> (h, w, K + G)."""
+    height, width = np.max(shapes, axis=0)
+    total = np.zeros((height, width, weights.shape[-1]))
+    ends = np.cumsum([h * w for h, w in shapes])
+    for part, (h, w) in zip(np.split(weights, ends[:-1]), shapes, strict=True):
+        top, left = (height - h) // 2, (width - w) // 2
+        total[top : top + h, left : left + w] += part.reshape(h, w, -1)
+    return total / total.sum(axis=-1, keepdims=True)

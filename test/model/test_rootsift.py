@@ -9,6 +9,7 @@ import pytest
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.inspection.cost import network_cost
 from netvlad_ros.model import NetVLADNetwork, build_network, load_model, save_model
+from netvlad_ros.model.assignments import ClusterView
 from netvlad_ros.model.rootsift import FEATURE_DIMS, SIZES
 
 CONFIG = NetworkConfig(
@@ -95,6 +96,17 @@ def test_its_file_gives_the_same_descriptors(network, tmp_path):
     image = texture(3)[None].astype(np.float32)
     found = load_model(tmp_path / "model.keras")(image)
     np.testing.assert_allclose(found, network(image), atol=1e-6)
+
+
+def test_its_clusters_are_shown_where_the_patches_lie(network):
+    image = np.full((120, 160, 3), 128, np.uint8)
+    image[:, 80:] = texture(5)[:, 80:]
+    found = ClusterView(network).assignments(image)
+    assert found.weights.shape == (13, 18, 4)
+    np.testing.assert_allclose(found.weights.sum(-1), 1.0)
+    # What has nothing to see is assigned in the same way everywhere.
+    left, right = found.weights[:, :3], found.weights[3:10, 10:15]
+    assert np.ptp(left, axis=(0, 1)).max() < 1e-3 < np.ptp(right, axis=(0, 1)).max()
 
 
 def test_its_cost_is_known(network):
