@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Camera topic (or bag) in, loop-closure candidates out.
 
-ros2 launch netvlad_ros place_recognition.launch.py model:=model.keras image_topic:=/camera/image_raw
+ros2 launch netvlad_ros place_recognition.launch.py image_topic:=/camera/image_raw
 """
 
 import os
@@ -34,7 +34,10 @@ ARGUMENTS = [
         description="Parameters of all nodes; `netvlad config` prints them all.",
     ),
     DeclareLaunchArgument(
-        "model", default_value="", description="Model file; empty: as the configuration file says."
+        "model",
+        default_value="",
+        description="Model file; empty: as the configuration file says, or else the one that comes with "
+        "this package.",
     ),
     DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of nodes and topics."

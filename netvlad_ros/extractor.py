@@ -11,6 +11,7 @@ from netvlad_ros.errors import DescriptorError, ImageError, ModelError
 from netvlad_ros.preprocessing import network_input
 from netvlad_ros.runtime.model import ModelDescription
 from netvlad_ros.runtime.read import open_model
+from netvlad_ros.shipped import model_path
 from netvlad_ros.threads import limit_opencv
 
 # From here on, every backbone has at least one local feature.
@@ -27,11 +28,13 @@ class NetVLADExtractor:
     size_px:     (width, height) images are resized to; None keeps their own.
     """
 
-    def __init__(self, model: str | Path, config: ExtractorConfig | None = None) -> None:
-        """Raises ModelError if the file is no model or the device is not there."""
+    def __init__(self, model: str | Path = "", config: ExtractorConfig | None = None) -> None:
+        """model: a file; empty takes the one that comes with this package.
+
+        Raises ModelError if the file is no model or the device is not there.
+        """
         self.config = config or ExtractorConfig()
-        if not str(model):
-            raise ModelError("extractor.model: expected the path of a model file, got nothing.")
+        model = model_path(model)
         limit_opencv(self.config.threads)
         loaded = open_model(model, self.config.device, self.config.threads)
         self.description = loaded.description

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "netvlad_ros"
 
 # From the bottom to the top: a part imports from its own layer and from those above it in this list.
 LAYERS = [
-    {"cache", "config", "config_files", "constants", "errors", "quiet", "threads"},
+    {"cache", "config", "config_files", "constants", "errors", "quiet", "shipped", "threads"},
     {"data", "preprocessing"},
     {"model"},
     {"runtime", "weights"},

@@ -11,6 +11,7 @@ from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import DatasetError
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.shipped import HELP
 
 if TYPE_CHECKING:
     from netvlad_ros.data.places import PlaceDataset
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 SKIPPED_SHOWN = 3
 MODEL_HELP = (
-    "model file of any runtime, or baseline:thumbnails, baseline:rootsift-vlad, baseline:orb; the last two "
-    "take images for their vocabulary (baseline:orb:FOLDER_OR_BAG), or else those that are evaluated"
+    f"model file of any runtime ({HELP}), or baseline:thumbnails, baseline:rootsift-vlad, baseline:orb; the "
+    "last two take images for their vocabulary (baseline:orb:FOLDER_OR_BAG), or else those that are evaluated"
 )
 
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Recall@1/5/10/20 as pytorch-NetVlad counts it, and the Open Model Zoo's localization_recall. "
         "Descriptors are kept for the next time, so that an interrupted evaluation continues."
     )
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("model", metavar="MODEL", nargs="?", default="", help=MODEL_HELP)
     parser.add_argument(
         "dataset",
         metavar="DATASET",

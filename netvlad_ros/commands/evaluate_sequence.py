@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
+        nargs="?",
+        default="",
         help=f"{MODEL_HELP}; or a .npy file with the descriptors of all images, (images, dimensions)",
     )
     parser.add_argument(

@@ -11,6 +11,7 @@ from netvlad_ros.commands.sizes import parse_size
 from netvlad_ros.errors import ConfigError, ModelError
 from netvlad_ros.export.formats import BARS, FORMATS, format_of, refuse_precision
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ MAX_IMAGES = 400
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to export, how, and what to check it on."""
-    parser.add_argument("model", metavar="MODEL", help=".keras model file")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=f".keras model file; {HELP}")
     parser.add_argument(
         "-o",
         "--output",
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     format = format_of(arguments.output, arguments.format)
     refuse_precision(format, arguments.precision)
-    network = load_model(arguments.model)
+    network = load_model(model_path(arguments.model))
     size_px = arguments.size or _own_size(network)
     images = read_images(arguments.images, size_px) if arguments.images else None
     export = export_network(network, arguments.output, format, arguments.precision, size_px, images)

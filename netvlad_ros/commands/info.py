@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from netvlad_ros.commands.sizes import parse_size
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
     from netvlad_ros.inspection.cost import NetworkCost
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, and for which input."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model file")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=f"model file; {HELP}")
     parser.add_argument(
         "--size",
         type=parse_size,
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         from netvlad_ros.inspection.json_file import write_json
         from netvlad_ros.inspection.model_info import model_info
 
-    info = model_info(arguments.model, arguments.size, arguments.timing)
+    info = model_info(model_path(arguments.model), arguments.size, arguments.timing)
     _print(info)
     if arguments.json:
         write_json(arguments.json, info)

@@ -11,6 +11,7 @@ from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import BagError
+from netvlad_ros.shipped import HELP
 
 if TYPE_CHECKING:
     from netvlad_ros.data.bags import Bag
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The bag, the parameters and where the results go."""
     parser.add_argument("bag", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag file")
     parser.add_argument("--topic", default="", help="image topic, if the bag has several")
-    parser.add_argument("--model", help="model file; short for --set extractor.model=MODEL")
+    parser.add_argument(
+        "--model", help=f"model file; short for --set extractor.model=MODEL; {HELP}"
+    )
     add_config_arguments(parser)
     parser.add_argument(
         "-o",

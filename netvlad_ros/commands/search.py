@@ -12,6 +12,7 @@ from netvlad_ros.config import with_model
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import ImageError
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.shipped import HELP
 
 if TYPE_CHECKING:
     from netvlad_ros.extractor import NetVLADExtractor
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="QUERIES",
         help="image, folder of images, video file, or camera: /dev/videoN or its number N",
     )
-    parser.add_argument("--model", help="model file; short for --set extractor.model=MODEL")
+    parser.add_argument(
+        "--model", help=f"model file; short for --set extractor.model=MODEL; {HELP}"
+    )
     parser.add_argument(
         "-n",
         type=_positive,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from netvlad_ros.commands.sizes import parse_size_or_any
 from netvlad_ros.errors import ImageError, ModelError
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it, and how much each cluster gathers; of a folder, a sheet of at most "
         f"{MOST_IMAGES} images. No window is opened."
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model file, NAME.keras")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=f"model file, NAME.keras; {HELP}")
     parser.add_argument("image", metavar="IMAGE", help="image, or folder of images")
     parser.add_argument(
         "-o",
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draws, and tells the same in a few lines."""
+    arguments.model = model_path(arguments.model)
     _refuse_exported(arguments.model)
     images = _images(arguments.image)
     with quiet_start_up():

@@ -18,6 +18,7 @@ from netvlad_ros.evaluation.baselines.thumbnails import Thumbnails
 from netvlad_ros.evaluation.baselines.vocabulary import MAX_IMAGES
 from netvlad_ros.evaluation.extraction import BatchExtractor
 from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.shipped import model_path
 
 PREFIX = "baseline:"
 KERAS = ".keras"  # whose fingerprint is made of the weights themselves
@@ -60,13 +61,15 @@ def open_extractor(
 ) -> tuple[BatchExtractor, str]:
     """An extractor, and what to say of it in a report.
 
-    spec:      a model file of any runtime, or baseline:NAME, or baseline:NAME:IMAGES with the images (a
-               folder or a bag) that its vocabulary is learned from; left out, those that are evaluated.
+    spec:      a model file of any runtime, empty for the one that comes with this package; or baseline:NAME,
+               or baseline:NAME:IMAGES with the images (a folder or a bag) that its vocabulary is learned
+               from; left out, those that are evaluated.
     evaluated: the database, or the sequence.
     Raises ModelError, or DatasetError for a baseline.
     """
     if not spec.startswith(PREFIX):
-        return ModelUnderTest(Path(spec), config), Path(spec).name
+        path = model_path(spec)
+        return ModelUnderTest(path, config), path.name
     name, _, images = spec.removeprefix(PREFIX).partition(":")
     if name not in NAMES:
         raise DatasetError(f"{spec}: expected baseline:{', baseline:'.join(NAMES)}.")
