@@ -129,7 +129,8 @@ class ExtractorConfig(Section):
 
     model: str = param(
         "",
-        "Path of the model file; .keras, or what netvlad export wrote: its kind tells the runtime.",
+        "Path of the model file; .keras, or what netvlad export wrote: its kind tells the runtime. Empty "
+        "takes the model that comes with this package.",
     )
     device: str = param(
         "auto",
