@@ -73,10 +73,14 @@ def fit_whitening(descriptors: np.ndarray, dims: int) -> Whitening:
     return Whitening(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
 
 
-def fit_place_whitening(descriptors: np.ndarray, places: np.ndarray, dims: int) -> Whitening:
+def fit_place_whitening(
+    descriptors: np.ndarray, places: np.ndarray, dims: int, evenness: float = 1.0
+) -> Whitening:
     """The whitening that makes images of one place alike: what changes among them is made small.
 
     descriptors: (N, D); places: (N,) integers, equal where images show the same place, each at least twice.
+    evenness: so many times the mean spread within places is added in all directions; with few images for
+        each dimension, directions in which nothing happened to change would else rule.
     The spread within places is brought to one in all directions, then the principal directions of all
     descriptors are taken. Raises WeightsError if there are too few images or they don't differ.
     Reference: Mikolajczyk and Matas, Improving descriptors for fast tree matching by optimal linear
@@ -99,11 +103,10 @@ def fit_place_whitening(descriptors: np.ndarray, places: np.ndarray, dims: int) 
     np.add.at(centres, place, descriptors)
     within = _covariance(descriptors - (centres / counts[:, None])[place], np.zeros(available))
     within /= freedom
-    # Few places leave directions without any spread; the mean spread is added to all.
-    within += np.eye(available) * (np.trace(within) / available + np.finfo(np.float32).tiny)
+    within += np.eye(available) * (evenness * np.trace(within) / available)
     values, vectors = np.linalg.eigh(within)
-    even = vectors / np.sqrt(values)
     _refuse_flat(values[::-1])
+    even = vectors / np.sqrt(values)
     total = even.T @ _covariance(descriptors, mean) @ even / (len(descriptors) - 1)
     values, vectors = np.linalg.eigh(total)
     kernel = even @ vectors[:, ::-1][:, :dims]

@@ -8,7 +8,12 @@ import pytest
 
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.model import whitening
-from netvlad_ros.model.whitening import Whitening, fit_whitening, read_whitening
+from netvlad_ros.model.whitening import (
+    Whitening,
+    fit_place_whitening,
+    fit_whitening,
+    read_whitening,
+)
 
 RNG = np.random.default_rng(11)
 # More and fewer descriptors than dimensions are solved in different ways.
@@ -134,3 +139,48 @@ def test_a_file_that_unpacks_to_more_than_the_memory_is_not_read(
 def test_more_dimensions_than_there_are_are_refused():
     with pytest.raises(WeightsError, match=r"expected 1 to 2, .*got 3"):
         Whitening(np.ones((4, 2)), np.ones(2)).first(3)
+
+
+def places_with_weather(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """40 places, 6 images of each: dimensions 0 to 3 tell the place, 4 to 7 the weather, which is louder."""
+    places = np.repeat(np.arange(40), 6)
+    descriptors = rng.normal(0, 0.05, (240, 8)).astype(np.float32)
+    descriptors[:, :4] += rng.normal(0, 0.3, (40, 4))[places]
+    descriptors[:, 4:] += rng.normal(0, 1.0, (240, 4))
+    return descriptors, places
+
+
+def share_recognised(descriptors: np.ndarray, places: np.ndarray) -> float:
+    units = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+    similarity = units @ units.T
+    np.fill_diagonal(similarity, -2)
+    return float((places[similarity.argmax(axis=1)] == places).mean())
+
+
+def test_whitening_from_places_makes_little_of_what_changes_at_a_place():
+    rng = np.random.default_rng(3)
+    fitted = fit_place_whitening(*places_with_weather(rng), dims=4, evenness=0.01)
+    assert fitted.kernel.shape == (8, 4)
+    found, places = places_with_weather(rng)  # other places
+    assert share_recognised(found, places) < 0.5
+    assert share_recognised(fit_whitening(found, 4).apply(found), places) < 0.5
+    assert share_recognised(fitted.apply(found), places) > 0.9
+
+
+def test_whitening_from_places_centres_and_keeps_about_unit_length():
+    found, places = places_with_weather(np.random.default_rng(4))
+    whitened = fit_place_whitening(found + 5.0, places, dims=3).apply(found + 5.0)
+    np.testing.assert_allclose(whitened.mean(axis=0), 0.0, atol=1e-4)
+    assert np.var(whitened, axis=0).mean() == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize("places", [np.arange(6), np.zeros(6, int), np.array([0, 0, 0, 1, 1, 2])])
+def test_whitening_from_places_wants_places_with_several_images(places):
+    descriptors = np.random.default_rng(0).normal(size=(6, 4))
+    with pytest.raises(WeightsError, match="expected at least 2 places and 2 images of each"):
+        fit_place_whitening(descriptors, places, 2)
+
+
+def test_whitening_from_places_gives_at_most_as_many_dimensions_as_it_takes():
+    with pytest.raises(WeightsError, match="expected 1 to 4"):
+        fit_place_whitening(np.ones((4, 4)), np.array([0, 0, 1, 1]), 5)
