@@ -50,16 +50,23 @@ class Clusters:
 
 
 def initialise_clusters(
-    model: NetVLADNetwork, descriptors: LocalDescriptors, iterations: int = 100, seed: int = 0
+    model: NetVLADNetwork,
+    descriptors: LocalDescriptors,
+    iterations: int = 100,
+    seed: int = 0,
+    second_share: float = SECOND_SHARE,
 ) -> Clusters:
-    """Sets the NetVLAD layer of a network from its own local descriptors. Raises ModelError."""
+    """Sets the NetVLAD layer of a network from its own local descriptors. Raises ModelError.
+
+    second_share: the weight of the second best cluster, as a share of that of the best one.
+    """
     layer = _layer(model)
     total = layer.clusters + layer.ghost_clusters
     _refuse_unusable(descriptors, total, layer.assignment.shape[0])
     found = k_means(descriptors.values, total, seed, iterations)
     found = _ghosts_last(found, descriptors, layer.ghost_clusters)
     make = with_bias if layer.assignment_bias else without_bias
-    clusters = make(found, descriptors.values, layer.clusters)
+    clusters = make(found, descriptors.values, layer.clusters, second_share)
     layer.assignment.assign(clusters.assignment)
     layer.centres.assign(clusters.centres)
     if layer.bias is not None:
@@ -95,35 +102,39 @@ def local_descriptors(
     return LocalDescriptors(np.concatenate([empty, *values]), numbers)
 
 
-def without_bias(found: np.ndarray, descriptors: np.ndarray, clusters: int) -> Clusters:
+def without_bias(
+    found: np.ndarray, descriptors: np.ndarray, clusters: int, second_share: float = SECOND_SHARE
+) -> Clusters:
     """VLAD v1: softmax of alpha times the dot products with centres of unit length.
 
     found: (K + G, D), ghosts last. alpha makes the second best weight 1 % of the best one where the gap
         between the two best dot products is the mean one, as Relja/netvlad and Nanne/pytorch-NetVlad do.
     """
     units = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), _TINY)
-    alpha = _alpha(descriptors @ units.T)
+    alpha = _alpha(descriptors @ units.T, second_share)
     return Clusters(found[:clusters], np.float32(alpha) * units.T, None, alpha)
 
 
-def with_bias(found: np.ndarray, descriptors: np.ndarray, clusters: int) -> Clusters:
+def with_bias(
+    found: np.ndarray, descriptors: np.ndarray, clusters: int, second_share: float = SECOND_SHARE
+) -> Clusters:
     """VLAD v2: softmax of -alpha ||x - c||^2, written as a product and a bias; alpha by the same rule.
 
     found: (K + G, D), ghosts last. ||x||^2 is the same for all clusters and drops out of the softmax.
     """
     squares = (found**2).sum(axis=1)
-    alpha = _alpha(2 * descriptors @ found.T - squares)
+    alpha = _alpha(2 * descriptors @ found.T - squares, second_share)
     scale = np.float32(alpha)
     return Clusters(found[:clusters], 2 * scale * found.T, -scale * squares, alpha)
 
 
-def _alpha(scores: np.ndarray) -> float:
+def _alpha(scores: np.ndarray, second_share: float) -> float:
     """scores: (N, clusters), higher is nearer."""
     if scores.shape[1] == 1:
         return 1.0  # one cluster takes everything, however sharp
     best = np.partition(scores, (-2, -1), axis=1)[:, -2:].astype(np.float64)
     gap = float((best[:, 1] - best[:, 0]).mean())
-    return float(-np.log(SECOND_SHARE) / gap)
+    return float(-np.log(second_share) / gap)
 
 
 def _ghosts_last(found: np.ndarray, descriptors: LocalDescriptors, ghosts: int) -> np.ndarray:

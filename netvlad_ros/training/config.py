@@ -104,6 +104,13 @@ class ClusterConfig(Section):
         100, "How many come from one image, at random places.", ge=1, le=1_000_000
     )
     iterations: int = param(100, "Iterations of k-means.", ge=1, le=10_000)
+    second_share: float = param(
+        0.01,
+        "How soft the assignment begins: the weight of the second best cluster, as a share of the best "
+        "one's.",
+        ge=1e-6,
+        le=0.99,
+    )
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,9 @@ class _Run:
         config, seed = self._config.clusters, self._config.run.seed
         images = self._data.images(seed)
         found = local_descriptors(self._model, images, config.descriptors, config.per_image, seed)
-        clusters = initialise_clusters(self._model, found, config.iterations, seed)
+        clusters = initialise_clusters(
+            self._model, found, config.iterations, seed, config.second_share
+        )
         self._listener.said(
             f"{len(clusters.centres)} clusters of {len(found.values)} local descriptors, "
             f"alpha {clusters.alpha:.3g}"
