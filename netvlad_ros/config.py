@@ -286,7 +286,10 @@ class NetworkConfig(Section):
         "", "Layer whose output is aggregated; empty takes the backbone's usual one."
     )
     backbone_width: float = param(
-        1.0, "Width multiplier of the MobileNets (alpha).", ge=0.1, le=4.0
+        1.0,
+        "Width multiplier of the MobileNets (alpha) and of rootsift (times 64 dimensions).",
+        ge=0.1,
+        le=4.0,
     )
     channel_order: str = param(
         "rgb", "What the first convolution sees.", choices=("rgb", "bgr", "grey")

@@ -59,7 +59,7 @@ def _complete_backbone(image: Any, config: NetworkConfig) -> keras.Model:
         case "mobilenet_v2":
             return keras.applications.MobileNetV2(alpha=config.backbone_width, **options)
         case "rootsift":
-            return rootsift(image)
+            return rootsift(image, config.backbone_width)
         case _:
             return _alexnet(image)
 

@@ -25,7 +25,7 @@ CELLS = 4  # a patch has 4 x 4 cells
 # Cells of the four sizes of patches are 4, 8, 16 and 24 pixels wide: how far apart they lie on their map, and
 # which cells of the map are the first of a patch.
 SIZES = {"4px": (1, 2), "8px": (1, 1), "16px": (2, 1), "24px": (3, 1)}
-# Of 128 numbers of a patch, so many are kept: the slowest waves over its cells and directions.
+# Of 128 numbers of a patch, so many are kept at width 1: the slowest waves over its cells and directions.
 FEATURE_DIMS = 64
 DERIVATIVE_PX, DERIVATIVE_SIGMA_PX = 6, 1.6  # Lowe's smoothing of the image
 # How much the two neighbouring directions take away: SIFT shares an edge among two directions at most.
@@ -54,8 +54,8 @@ class JoinedMaps(layers.Layer):
         return ops.concatenate([ops.reshape(one, (count, -1, 1, depth)) for one in maps], axis=1)
 
 
-def rootsift(image: Any) -> keras.Model:
-    """(B, H, W, C) values 0 to 1 -> (B, N, 1, 64), patches of all sizes, smallest first.
+def rootsift(image: Any, width: float = 1.0) -> keras.Model:
+    """(B, H, W, C) values 0 to 1 -> (B, N, 1, 64 width), patches of all sizes, smallest first.
 
     Patches that reach beyond the image are left out: its border would be the strongest edge of all.
     """
@@ -70,7 +70,8 @@ def rootsift(image: Any) -> keras.Model:
     cells["8px"] = _smoothed(x, "cells_8px", strides=2)
     cells["16px"] = _smoothed(cells["8px"], "cells_16px")
     cells["24px"] = _smoothed(cells["16px"], "cells_24px")
-    joined = JoinedMaps(name="patches")([_patches(cells[size], size) for size in SIZES])
+    dims = min(round(FEATURE_DIMS * width), CELLS * CELLS * DIRECTIONS)
+    joined = JoinedMaps(name="patches")([_patches(cells[size], size, dims) for size in SIZES])
     return keras.Model(image, joined, name="rootsift")
 
 
@@ -81,12 +82,12 @@ def _smoothed(x: Any, name: str, strides: int = 1) -> Any:
     )(x)
 
 
-def _patches(cells: Any, size: str) -> Any:
+def _patches(cells: Any, size: str, dims: int) -> Any:
     """The roots of 4 x 4 cells, in terms of slow waves."""
     apart, step = SIZES[size]
     roots = SquareRoot(name=f"roots_{size}")(cells)
     patches = _convolution(
-        FEATURE_DIMS,
+        dims,
         CELLS,
         _waves,
         f"patches_{size}",
@@ -141,7 +142,7 @@ def _triangle(shape: tuple[int, ...], dtype: Any = None) -> Any:
 
 
 def _waves(shape: tuple[int, ...], dtype: Any = None) -> Any:
-    """(4, 4, 8, 64): cosines over rows and columns of cells times waves around the circle of directions.
+    """(4, 4, 8, D): cosines over rows and columns of cells times waves around the circle of directions.
 
     Their order is nearly that of a principal component analysis of SIFT: 64 of 128 hold 98 % of it.
     """
