@@ -27,8 +27,8 @@ format: setup  ## sort imports, fix what can be fixed, format
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-demo: setup  ## the three ROS 2 nodes find a loop in a simulated drive
-	@$(BIN)/python demo/rtabmap_loop.py $(ARGS)
+demo: setup  ## the three ROS 2 nodes find places again, by night, in a town rendered for it
+	@$(BIN)/python -m demo $(ARGS)
 
 benchmark: setup  ## measure speed and memory on this machine
 	@$(BIN)/python -m benchmark $(ARGS)

@@ -347,7 +347,6 @@ def test_what_is_no_model_is_refused(netvlad: Run, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "drive", laps(1, 2))
     (tmp_path / "foreign.keras").write_bytes(b"PK\x03\x04 something else")
     for words, says in (
-        ((), "extractor.model: expected the path of a model file"),
         (("--model", tmp_path / "absent.keras"), "there is no such model file"),
         (
             ("--model", tmp_path / "foreign.keras"),
@@ -389,13 +388,13 @@ def test_the_places_of_a_recorded_loop_are_recognised(
     assert right >= 35
 
 
-def test_the_demos_parameters_find_most_of_the_loop_and_hardly_anything_else(
+def test_a_threshold_and_two_queries_find_most_of_the_loop_and_hardly_anything_else(
     netvlad: Run, shared: Path, cartwheel_model: Path
 ) -> None:
-    parameters = ROOT / "demo" / "rtabmap_loop.yaml"
-    right, everything = reported(
-        netvlad, shared, "--model", cartwheel_model, "--config", parameters
-    )
+    # This network gives 0.76 and more to nine in ten of the places that are seen again.
+    limits = ("--set", "candidates.min_similarity=0.76")
+    limits += ("--set", "candidates.min_consistent_queries=2")
+    right, everything = reported(netvlad, shared, "--model", cartwheel_model, *limits)
     assert right >= 32
     assert right >= 0.95 * everything
 

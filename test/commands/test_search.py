@@ -174,7 +174,6 @@ def test_what_can_not_be_searched_is_one_sentence(
     (tmp_path / "dark").mkdir()
     cv2.imwrite(str(tmp_path / "dark" / "1.png"), np.zeros((48, 64, 3), np.uint8))
     for words, says in (
-        ((gallery, gallery / "1.png"), "extractor.model: expected the path of a model file"),
         ((gallery, gallery / "1.png", "--model", "absent.keras"), "no such model file"),
         ((tmp_path / "empty", gallery, "--model", model), "expected images (bmp"),
         ((tmp_path / "absent", gallery, "--model", model), "there is no such folder"),
