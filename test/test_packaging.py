@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import netvlad_ros
+from netvlad_ros.shipped import SHIPPED_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "netvlad_ros"
@@ -240,6 +241,8 @@ def test_after_colcon_build_the_executables_launch_files_and_configuration_are_w
         assert {f.name for f in (ROOT / folder).iterdir()} - {"__pycache__"} == {
             f.name for f in (overlay / "share/netvlad_ros" / folder).iterdir()
         }
+    [installed] = overlay.glob("lib/python3*/site-packages/netvlad_ros")
+    assert (installed / "models" / SHIPPED_MODEL.name).is_file()
 
 
 # --- pip install, without ROS -------------------------------------------------------------------------
@@ -312,6 +315,18 @@ def test_after_pip_install_the_library_imports_without_ros(plain_python, tmp_pat
 
 def test_after_pip_install_there_is_the_netvlad_command(plain_python, tmp_path):
     assert "netvlad" in run_plain(plain_python.with_name("netvlad"), "--help", folder=tmp_path)
+
+
+def test_after_pip_install_there_is_a_model_to_start_with(plain_python, tmp_path):
+    code = """if True:
+        import numpy as np
+        from netvlad_ros import NetVLADExtractor
+        from netvlad_ros.shipped import SHIPPED_MODEL
+        image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+        print(len(NetVLADExtractor().extract(image)), SHIPPED_MODEL)"""
+    dims, file = run_plain(plain_python, "-c", code, folder=tmp_path).split()
+    assert int(dims) > 0
+    assert plain_python.parents[1] in Path(file).parents
 
 
 def test_pip_installs_every_file_of_the_package(plain_python):

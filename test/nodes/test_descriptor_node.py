@@ -247,6 +247,13 @@ def test_when_images_come_too_fast_the_newest_wins_and_every_other_is_counted(
     assert stamps == sorted(stamps)
 
 
+def test_without_a_name_the_model_of_the_package_runs(start: Start) -> None:
+    node = start("descriptor_node")
+    node.until_ready()
+    digest = NetVLADExtractor().fingerprint
+    assert any(f"with model {digest}" in line for line in node.lines("INFO"))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [(None, "no such model file"), (b"no model", "import-weights")],

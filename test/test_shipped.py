@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""The model that comes with the package: where it is taken, and what it may cost."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from recording import SECOND, image, write_bag
+
+import netvlad_ros.shipped
+from netvlad_ros.cli import main
+from netvlad_ros.errors import ModelError
+from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.shipped import SHIPPED_MODEL, model_path
+
+MOST_BYTES = 6_000_000
+
+
+@pytest.fixture(scope="module")
+def extractor() -> NetVLADExtractor:
+    return NetVLADExtractor()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    """Three made-up places of light and shade."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (3, 15, 20, 3), np.uint8)
+    return [cv2.resize(each, (320, 240), interpolation=cv2.INTER_CUBIC) for each in coarse]
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_an_empty_model_is_the_shipped_one(nothing: str | None) -> None:
+    assert model_path(nothing) == SHIPPED_MODEL
+
+
+def test_a_named_model_is_taken_as_it_is() -> None:
+    assert model_path("a/b.keras") == Path("a/b.keras")
+    assert model_path(Path("b.onnx")) == Path("b.onnx")
+
+
+def test_a_missing_shipped_model_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(netvlad_ros.shipped, "SHIPPED_MODEL", tmp_path / "gone.keras")
+    with pytest.raises(ModelError, match=r"gone\.keras.*install the package again"):
+        NetVLADExtractor()
+    assert main(["info"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_it_is_small_and_lies_in_the_package() -> None:
+    assert SHIPPED_MODEL.stat().st_size <= MOST_BYTES
+    assert Path(netvlad_ros.shipped.__file__).parent in SHIPPED_MODEL.parents
+
+
+def test_its_descriptors_tell_pictures_apart(
+    extractor: NetVLADExtractor, pictures: list[np.ndarray]
+) -> None:
+    descriptors = extractor.extract_batch(pictures)
+    darker = extractor.extract_batch([each // 2 + 20 for each in pictures])
+    similarities = descriptors @ darker.T
+    assert similarities.argmax(axis=1).tolist() == [0, 1, 2]
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1.0, atol=1e-5)
+
+
+def test_it_is_fast_because_its_input_is_small(extractor: NetVLADExtractor) -> None:
+    assert extractor.size_px == (320, 240)
+
+
+def test_commands_take_it_where_no_model_is_named(
+    extractor: NetVLADExtractor,
+    pictures: list[np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    first, drawn = str(tmp_path / "0.png"), str(tmp_path / "drawn" / "clusters.png")
+    (tmp_path / "drawn").mkdir()
+    assert main(["info"]) == 0
+    assert extractor.fingerprint.partition("@")[0] in capsys.readouterr().out
+    assert main(["show", first, "-o", drawn]) == 0
+    assert Path(drawn).exists()
+    assert main(["search", str(tmp_path), first, "-n", "1", "--cache", str(tmp_path / "c")]) == 0
+    assert "  1  " in capsys.readouterr().out
+
+
+def test_a_bag_is_replayed_with_it(
+    pictures: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three places, and the first of them again, half a minute later."""
+    times_s = (1, 2, 3, 40)
+    messages = [
+        (time_s * SECOND, image(time_s * SECOND, pictures[number], "rgb8"))
+        for time_s, number in zip(times_s, (0, 1, 2, 0), strict=True)
+    ]
+    bag = write_bag(tmp_path / "drive", {"/camera": messages})
+    assert main(["replay", str(bag)]) == 0
+    told = capsys.readouterr().out
+    assert "keyframe 3 (39.0 s) looks like keyframe 0 (0.0 s), similarity 1.000" in told
