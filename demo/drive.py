@@ -16,12 +16,12 @@ from netvlad_ros.training.worlds.world import World
 from netvlad_ros.training.worlds.writers import SETTINGS, write_bag
 
 LAPS = ("day", "night")
-CAMERA_HZ = 5.0
+SPEED_MPS = 7.5  # 27 km/h
 
 
 @dataclass(frozen=True)
 class Town:
-    """Which town, and how far its pictures are apart: at 1.5 m and 5 Hz the robot drives 27 km/h."""
+    """Which town, and how far its pictures are apart."""
 
     seed: int
     step_m: float
@@ -39,7 +39,7 @@ def make_drive(town: Town, folder: Path) -> Path:
         print(f"the drive of an earlier run is taken: {bag.name}", flush=True)
         return bag
     with World(town.seed, "town") as world:
-        shots = _without_pause(walk(world, "loop", len(LAPS), LAPS, town.step_m, CAMERA_HZ))
+        shots = _without_pause(walk(world, "loop", len(LAPS), LAPS, town.step_m), town)
         if {shot.lap for shot in shots} != set(range(len(LAPS))):
             raise WorldError(f"a step of {town.step_m:g} m leaves a lap without an image.")
         _render(world, shots, bag, town)
@@ -59,9 +59,9 @@ def _render(world: World, shots: Sequence[Shot], bag: Path, town: Town) -> None:
             progress.advance(task)
 
 
-def _without_pause(shots: Sequence[Shot]) -> list[Shot]:
-    """The second lap follows the first at once: nobody wants to wait for the night."""
-    period_ns = round(NANOSECONDS / CAMERA_HZ)
+def _without_pause(shots: Sequence[Shot], town: Town) -> list[Shot]:
+    """At one speed; the second lap follows the first at once: nobody wants to wait for the night."""
+    period_ns = round(NANOSECONDS * town.step_m / SPEED_MPS)
     return [
         dataclasses.replace(shot, stamp_ns=START_NS + number * period_ns)
         for number, shot in enumerate(shots)

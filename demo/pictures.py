@@ -128,6 +128,8 @@ def draw_best_pairs(path: Path, shown: Sequence[ShownPair], names: Sequence[str]
     figure = Figure(figsize=(14.0, 0.6 + 2.75 * rows), dpi=DPI, layout="constrained")
     figure.suptitle(f"{names[0]} | {names[1]}: places that were found again", fontsize=13)
     cells = figure.subfigures(rows, PAIRS_ACROSS, squeeze=False)
+    if not shown:
+        figure.text(0.5, 0.4, "none", ha="center")
     for cell, each in zip(cells.flat, shown, strict=False):
         _draw_pair(cell, each)
     _save(figure, path)

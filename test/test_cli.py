@@ -392,9 +392,9 @@ def test_a_threshold_and_two_queries_find_most_of_the_loop_and_hardly_anything_e
     netvlad: Run, shared: Path, cartwheel_model: Path
 ) -> None:
     # This network gives 0.76 and more to nine in ten of the places that are seen again.
-    limits = ("--set", "candidates.min_similarity=0.76")
-    limits += ("--set", "candidates.min_consistent_queries=2")
-    right, everything = reported(netvlad, shared, "--model", cartwheel_model, *limits)
+    threshold = ("--set", "candidates.min_similarity=0.76")
+    queries = ("--set", "candidates.min_consistent_queries=2")
+    right, everything = reported(netvlad, shared, "--model", cartwheel_model, *threshold, *queries)
     assert right >= 32
     assert right >= 0.95 * everything
 
