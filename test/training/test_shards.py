@@ -17,8 +17,8 @@ from netvlad_ros.errors import WorldError
 from netvlad_ros.training import shards
 from netvlad_ros.training.shards import Rendering, render_missing
 from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
-from netvlad_ros.training.worlds.groups import GroupConfig
-from netvlad_ros.training.worlds.parallel import rendered_groups
+from netvlad_ros.training.worlds.groups import GroupConfig, groups
+from netvlad_ros.training.worlds.world import World
 
 CAMERA = Camera(64, 48)
 GROUP = GroupConfig(positives=2, negatives=3, conditions=1)
@@ -49,7 +49,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_shard_holds_what_was_rendered_but_for_the_compression(cache):
-    rendered = list(rendered_groups([5, 6, 7], 2, ("room", "corridor"), CAMERA, GROUP, 1))
+    rendered = []
+    for seed, kind in ((5, "room"), (6, "corridor"), (7, "room")):
+        with World(seed, kind, CAMERA) as world:
+            rendered += list(groups(world, np.random.default_rng([seed, 1]), 2, GROUP))
     found = shards.shards(RENDERING, cache)
     assert [shard.world for shard in found] == ["room-5", "corridor-6", "room-7"]
     read = [shard.images(number, range(6)) for shard in found for number in range(2)]

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Groups to learn from: positives see the query's place, negatives don't, whoever renders them."""
+"""Groups to learn from: positives see the query's place, negatives don't."""
 
 import numpy as np
 import pytest
 
-from netvlad_ros.errors import WorldError
 from netvlad_ros.training.worlds.camera import Camera, overlap
 from netvlad_ros.training.worlds.groups import GroupConfig, groups
-from netvlad_ros.training.worlds.parallel import rendered_groups
 from netvlad_ros.training.worlds.world import World
 
 CAMERA = Camera(64, 48)
@@ -31,19 +29,3 @@ def test_positives_see_the_place_of_the_query_and_negatives_do_not(kind, radius_
         for pose in others[group.positives :]:
             assert np.linalg.norm(pose.position_m - query.position_m) >= far_m
             assert overlap(CAMERA, query, pose) == 0
-
-
-def test_groups_are_the_same_whatever_the_number_of_processes():
-    arguments = ([1, 2, 3], 1, ("room", "corridor"), CAMERA, SMALL)
-    one, two = ([*rendered_groups(*arguments, processes=count)] for count in (1, 2))
-    assert [group.world for group in one] == ["room-1", "corridor-2", "room-3"]
-    for a, b in zip(one, two, strict=True):
-        assert np.array_equal(a.images, b.images)
-        assert a.poses == b.poses
-
-
-def test_a_failure_in_a_process_is_told():
-    with pytest.raises(
-        WorldError, match="a rendering process failed: WorldError: kind: expected one of"
-    ):
-        list(rendered_groups([1], 1, ("sea",), CAMERA, SMALL, processes=1))
