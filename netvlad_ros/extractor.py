@@ -15,7 +15,7 @@ from netvlad_ros.shipped import model_path
 from netvlad_ros.threads import limit_opencv
 
 # From here on, every backbone has at least one local feature.
-SAFE_SIDE_PX = 32
+SAFE_SIDE_PX = 80
 
 
 class NetVLADExtractor:

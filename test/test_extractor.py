@@ -159,6 +159,14 @@ def test_an_input_too_small_to_convolve_is_refused(tmp_path: Path):
         extractor.extract(picture(17, 15, 3))
 
 
+def test_an_image_smaller_than_the_largest_patches_is_refused(tmp_path: Path):
+    path = saved(tmp_path, backbone="rootsift", cut_layer="", channel_order="grey")
+    extractor = NetVLADExtractor(path, ExtractorConfig(resize=False))
+    assert extractor.extract(picture(80, 80)).shape == (4 * 16,)
+    with pytest.raises(ImageError, match=r"64x64 pixels is too small .* at least 80 a side"):
+        extractor.extract(picture(64, 64))
+
+
 class TestFingerprint:
     """Descriptors that cannot be compared have different fingerprints."""
 
