@@ -10,8 +10,14 @@ import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import ModelError
+from netvlad_ros.model.editing import without_whitening
+from netvlad_ros.model.forward import compile_forward
 from netvlad_ros.model.network import NetVLADNetwork, build_network, load_model
+from netvlad_ros.model.whitening import fit_place_whitening
+from netvlad_ros.training.batches import BatchSource
+from netvlad_ros.training.clusters import Clusters, initialise_clusters, local_descriptors
 from netvlad_ros.training.config import TrainingConfig
+from netvlad_ros.training.data import TrainingData
 
 # What the weights of a backbone can't do without.
 _OF_BACKBONE = ("backbone", "backbone_width", "channel_order", "input_offset", "input_scale")
@@ -48,6 +54,52 @@ def fit_batch_statistics(network: NetVLADNetwork, batches: Iterable[np.ndarray])
         network(images.astype(np.float32), training=True)
     for layer, momentum in zip(normalisations, usual, strict=True):
         layer.momentum = momentum
+
+
+def begin_clusters(
+    network: NetVLADNetwork, data: TrainingData, config: TrainingConfig
+) -> tuple[Clusters, int]:
+    """Sets the clusters from images of the training; also how many local descriptors they are of."""
+    clusters, seed = config.clusters, config.run.seed
+    found = local_descriptors(
+        network, data.images(seed), clusters.descriptors, clusters.per_image, seed
+    )
+    begun = initialise_clusters(network, found, clusters.iterations, seed, clusters.second_share)
+    return begun, len(found.values)
+
+
+def begin_whitening(network: NetVLADNetwork, data: TrainingData, config: TrainingConfig) -> int:
+    """Sets the whitening from images of the same places, as they are learned from; also how many places."""
+    bare = without_whitening(single(network))
+    descriptors, places = described_places(bare, data.source, config.initial.whitening_images)
+    whitening = fit_place_whitening(descriptors, places, network.network.whitening_dims)
+    layer = network.get_layer("whitening")
+    layer.kernel.assign(whitening.kernel)
+    layer.bias.assign(whitening.bias)
+    return int(places[-1]) + 1
+
+
+def described_places(
+    network: NetVLADNetwork, source: BatchSource, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptors (N, D) of queries and their positives from the first batches on, and their places (N,).
+
+    images: N is at least so many. Each tuple counts as a place of its own.
+    """
+    describe = compile_forward(network, "auto")
+    found: list[np.ndarray] = []  # of each place (1 + P, D)
+    for batch in source.batches(0):
+        found += [describe(same) for same in batch.images[:, : 1 + batch.positives]]
+        if len(found) * (1 + batch.positives) >= images:
+            break
+    return np.concatenate(found), np.repeat(np.arange(len(found)), [len(each) for each in found])
+
+
+def single(network: NetVLADNetwork) -> NetVLADNetwork:
+    """The same network with weights of one device and exact numbers throughout."""
+    plain = build_network(network.network)
+    plain.set_weights(network.get_weights())
+    return plain
 
 
 def _network(config: TrainingConfig) -> NetVLADNetwork:

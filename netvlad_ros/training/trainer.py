@@ -14,11 +14,10 @@ import numpy as np
 from netvlad_ros.errors import TrainingError
 from netvlad_ros.model.editing import with_whitening, without_whitening
 from netvlad_ros.model.forward import compile_forward
-from netvlad_ros.model.network import NetVLADNetwork, build_network, save_model
-from netvlad_ros.model.whitening import fit_place_whitening, fit_whitening
+from netvlad_ros.model.network import save_model
+from netvlad_ros.model.whitening import fit_whitening
 from netvlad_ros.training.batches import TrainingBatch
 from netvlad_ros.training.checkpoints import Progress, read_checkpoint, write_checkpoint
-from netvlad_ros.training.clusters import initialise_clusters, local_descriptors
 from netvlad_ros.training.config import TrainingConfig, to_yaml
 from netvlad_ros.training.data import TrainingData, open_data
 from netvlad_ros.training.distribution import (
@@ -28,7 +27,13 @@ from netvlad_ros.training.distribution import (
     share_variables,
 )
 from netvlad_ros.training.freezing import freeze
-from netvlad_ros.training.initial import fit_batch_statistics, initial_network
+from netvlad_ros.training.initial import (
+    begin_clusters,
+    begin_whitening,
+    fit_batch_statistics,
+    initial_network,
+    single,
+)
 from netvlad_ros.training.monitor import Monitor, Silence
 from netvlad_ros.training.optimisers import learning_rate, make_optimiser
 from netvlad_ros.training.step import TrainingStep
@@ -229,34 +234,16 @@ class _Run:
                 yield np.stack(batch)
 
     def _initialise_clusters(self) -> None:
-        config, seed = self._config.clusters, self._config.run.seed
-        images = self._data.images(seed)
-        found = local_descriptors(self._model, images, config.descriptors, config.per_image, seed)
-        clusters = initialise_clusters(
-            self._model, found, config.iterations, seed, config.second_share
-        )
+        clusters, count = begin_clusters(self._model, self._data, self._config)
         self._listener.said(
-            f"{len(clusters.centres)} clusters of {len(found.values)} local descriptors, "
-            f"alpha {clusters.alpha:.3g}"
+            f"{len(clusters.centres)} clusters of {count} local descriptors, alpha {clusters.alpha:.3g}"
         )
 
     def _initialise_whitening(self) -> None:
-        """From images of the same places, as they are learned from."""
-        network, initial = self._model.network, self._config.initial
-        if not network.whitening_dims or initial.whitening == "identity":
-            return
-        describe = compile_forward(without_whitening(_plain(self._model)), "auto")
-        found: list[np.ndarray] = []  # of each place (1 + P, D)
-        for batch in self._data.source.batches(0):
-            found += [describe(images) for images in batch.images[:, : 1 + batch.positives]]
-            if len(found) * (1 + batch.positives) >= initial.whitening_images:
-                break
-        places = np.repeat(np.arange(len(found)), [len(each) for each in found])
-        whitening = fit_place_whitening(np.concatenate(found), places, network.whitening_dims)
-        layer = self._model.get_layer("whitening")
-        layer.kernel.assign(whitening.kernel)
-        layer.bias.assign(whitening.bias)
-        self._listener.said(f"a whitening of {len(found)} places")
+        begins = self._config.initial.whitening == "places"
+        if begins and self._model.network.whitening_dims:
+            places = begin_whitening(self._model, self._data, self._config)
+            self._listener.said(f"a whitening of {places} places")
 
     def _learning_rate(self) -> float:
         return learning_rate(
@@ -291,11 +278,11 @@ class _Run:
         if self._is_chief:
             self.progress.best_step = self.progress.step
             write_checkpoint(self._folder / BEST, self._model, self._optimiser, self.progress)
-            save_model(_plain(self._model), self._folder / MODEL)
+            save_model(single(self._model), self._folder / MODEL)
 
     def _whiten(self, dims: int) -> None:
         """Fits it to images of the training, in the best network."""
-        best = _plain(self._model)
+        best = single(self._model)
         read_checkpoint(self._folder / BEST).restore_network(best)
         bare = without_whitening(best)
         images = itertools.islice(
@@ -317,13 +304,6 @@ def _shown(recalls: Mapping[int, float]) -> str:
 
 def _is_due(step: int, every: int) -> bool:
     return bool(every) and step > 0 and step % every == 0
-
-
-def _plain(model: NetVLADNetwork) -> NetVLADNetwork:
-    """The same network with weights of one device and exact numbers throughout."""
-    plain = build_network(model.network)
-    plain.set_weights(model.get_weights())
-    return plain
 
 
 def _prepare_folder(folder: Path, config: TrainingConfig, resume: bool, is_chief: bool) -> None:
