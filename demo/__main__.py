@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--model", default="", help=f"model file; {HELP}")
-    parser.add_argument("--town", type=int, default=6, metavar="SEED", help="which (default: 6)")
+    parser.add_argument("--town", type=int, default=9, metavar="SEED", help="which (default: 9)")
     parser.add_argument(
         "--step", type=float, default=1.5, metavar="METRES", help="between images (default: 1.5)"
     )
