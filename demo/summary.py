@@ -109,9 +109,14 @@ def _map(drive: Drive) -> DriveMap:
 
 
 def _best_pairs(drive: Drive) -> list[ShownPair]:
-    """The most similar right pair of each stretch of the round."""
+    """The most similar right pair, of one lap with the other, of each stretch of the round."""
     keyframes = drive.results.log.keyframes
-    right = [pair for pair in drive.results.pairs if pair.right]
+    is_second = drive.keyframe_images >= drive.images_of_laps[0]
+    right = [
+        pair
+        for pair in drive.results.pairs
+        if pair.right and is_second[pair.query] and not is_second[pair.match]
+    ]
     stretches = [part for part in np.array_split(np.arange(len(right)), BEST_PAIRS) if len(part)]
     best = [_most_similar([right[i] for i in part]) for part in stretches]
     return [

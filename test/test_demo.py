@@ -40,7 +40,17 @@ def bag(output: Path) -> Path:
 @pytest.fixture(scope="module")
 def told(bag: Path, output: Path) -> str:
     """What it writes to the terminal; it finds the bag that is there."""
-    command = [sys.executable, "-m", "demo", "--step", str(STEP_M), "-o", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "demo",
+        "--town",
+        "6",
+        "--step",
+        str(STEP_M),
+        "-o",
+        str(output),
+    ]
     domain = str(1 + (os.getpid() + 50) % 101)  # not that of the other tests
     environment = os.environ | {"ROS_DOMAIN_ID": domain}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
