@@ -256,9 +256,16 @@ class RunConfig(Section):
     )
     whitening_dims: int = param(
         0,
-        "The best network gets a whitening to so many dimensions; 0 for none.",
+        "The best network gets a whitening to so many dimensions in the end, in place of one that it has "
+        "learned; 0 for none.",
         ge=0,
         le=1_000_000,
+    )
+    whitening: str = param(
+        "pca",
+        "What that whitening is made of: pca, single images; places, images of the same places, which it "
+        "makes alike.",
+        choices=("pca", "places"),
     )
     whitening_images: int = param(
         10_000, "Images that the whitening is fitted to.", ge=2, le=10_000_000

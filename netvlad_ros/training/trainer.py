@@ -14,8 +14,8 @@ import numpy as np
 from netvlad_ros.errors import TrainingError
 from netvlad_ros.model.editing import with_whitening, without_whitening
 from netvlad_ros.model.forward import compile_forward
-from netvlad_ros.model.network import save_model
-from netvlad_ros.model.whitening import fit_whitening
+from netvlad_ros.model.network import NetVLADNetwork, save_model
+from netvlad_ros.model.whitening import Whitening, fit_place_whitening, fit_whitening
 from netvlad_ros.training.batches import TrainingBatch
 from netvlad_ros.training.checkpoints import Progress, read_checkpoint, write_checkpoint
 from netvlad_ros.training.config import TrainingConfig, to_yaml
@@ -30,6 +30,7 @@ from netvlad_ros.training.freezing import freeze
 from netvlad_ros.training.initial import (
     begin_clusters,
     begin_whitening,
+    described_places,
     fit_batch_statistics,
     initial_network,
     single,
@@ -285,17 +286,23 @@ class _Run:
         best = single(self._model)
         read_checkpoint(self._folder / BEST).restore_network(best)
         bare = without_whitening(best)
-        images = itertools.islice(
-            self._data.images(self._config.run.seed + 1), self._config.run.whitening_images
-        )
-        forward = compile_forward(bare, "auto")
-        found = np.concatenate([forward(image[None]) for image in images])
-        whitened = with_whitening(bare, fit_whitening(found, dims))
+        whitened = with_whitening(bare, self._fitted(bare, dims))
         save_model(whitened, self._folder / MODEL)
-        self._listener.said(f"a whitening to {dims} dimensions of {len(found)} images")
+        self._listener.said(f"a whitening to {dims} dimensions")
         if self._data.validation is not None:
             recalls = self._data.validation.recalls(compile_forward(whitened, "auto"))
             self._listener.said(f"with it: {_shown(recalls)}")
+
+    def _fitted(self, bare: NetVLADNetwork, dims: int) -> Whitening:
+        """From images of the training, which the network without a whitening describes."""
+        run = self._config.run
+        if run.whitening == "places":
+            return fit_place_whitening(
+                *described_places(bare, self._data.source, run.whitening_images), dims
+            )
+        forward = compile_forward(bare, "auto")
+        images = itertools.islice(self._data.images(run.seed + 1), run.whitening_images)
+        return fit_whitening(np.concatenate([forward(image[None]) for image in images]), dims)
 
 
 def _shown(recalls: Mapping[int, float]) -> str:

@@ -105,6 +105,16 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(places):
     assert "holds a training run" in refused(start(places, "train.yaml", "-o", "whole"))
 
 
+def test_a_whitening_from_places_begins_and_ends_a_run(places):
+    words = ("network.whitening_dims=6", "initial.whitening_images=24", "run.whitening=places")
+    settings = [word for each in words for word in ("--set", each)]
+    output = finished(start(places, "train.yaml", "-o", "run", *settings))
+    assert "a whitening of 12 places" in output
+    assert "a whitening to 4 dimensions" in output
+    model = load_model(places / "run/model.keras")
+    assert model.descriptor_dims == model.network.whitening_dims == 4
+
+
 def refused(process: "subprocess.Popen[str]") -> str:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
