@@ -18,6 +18,7 @@ NAMES = {
     "runtimes": "TensorFlow, LiteRT, ONNX Runtime and OpenVINO beside the graph of netvlad_tf_open",
     "backends": "TensorFlow, JAX and PyTorch under Keras, batch 1 and 16, in each precision; GPU or CPU",
     "training": "a training step beside a plain Keras loop, time and memory by images at once",
+    "ingredients": "what each part of the compact model and each rendered world brings; only if named",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }
 
@@ -31,7 +32,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="which measurements; all by default"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="which measurements; all by default, but for ingredients",
     )
     parser.add_argument(
         "--minutes", type=float, default=1.0, help="length of the overload (default: %(default)s)"
@@ -42,6 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--scratch", metavar="FOLDER", help="for 5 GB of model files; the system's by default"
     )
+    _add_ingredients(parser)
     arguments = parser.parse_args()
     unknown = set(arguments.names) - NAMES.keys()
     if unknown:
@@ -51,10 +56,28 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians"
     )
     try:
-        for name in arguments.names or NAMES:
+        for name in arguments.names or [name for name in NAMES if name != "ingredients"]:
             importlib.import_module(f"benchmark.{name}").measure(arguments)
     except NetVLADError as error:
         raise SystemExit(f"benchmark: {error}") from None
+
+
+def _add_ingredients(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("ingredients")
+    group.add_argument(
+        "--cache", metavar="FOLDER", help="of rendered worlds and of results, to go on from"
+    )
+    group.add_argument(
+        "--places",
+        nargs="+",
+        action="append",
+        metavar="SET[:RADIUS_M]",
+        help="sets of places that `netvlad evaluate` reads; repeated, each group has a mean of its own",
+    )
+    group.add_argument(
+        "--model", metavar="MODEL", help="that was trained on; the shipped one by default"
+    )
+    group.add_argument("--picture", metavar="FILE", help="of the learning curve")
 
 
 if __name__ == "__main__":
