@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A training step of 24 images beside a plain Keras loop over the whole batch: time and peak memory."""
+"""A training step beside a plain Keras loop, in time and peak memory; and how long it waits for images."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from benchmark import idle
 from benchmark.memory import memory_mb
 from benchmark.tables import print_table
 
@@ -34,6 +35,22 @@ def measure(arguments: argparse.Namespace) -> None:
     print_table(
         f"{TUPLES} tuples of {1 + POSITIVES + NEGATIVES} images of {WIDTH_PX}x{HEIGHT_PX}, MobileNet 0.5",
         ["way", "ms a step", "peak extra MB"],
+        rows,
+    )
+    _show_waiting(arguments.cache or "")
+
+
+def _show_waiting(cache: str) -> None:
+    """cache: folder of rendered worlds; empty for the user's."""
+    rows = []
+    for source in ("worlds", "files"):
+        command = [sys.executable, "-m", "benchmark.idle", source, cache]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        rows.append([source, found["step_ms"], f"{found['idle_share']:.1%}"])
+    print_table(
+        f"{idle.STEPS} steps of config/compact_training.yaml, read and augmented meanwhile",
+        ["images from", "ms a step", "waiting for images"],
         rows,
     )
 
