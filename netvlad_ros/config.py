@@ -201,7 +201,12 @@ class CandidateConfig(Section):
     """When a match is reported as a loop-closure candidate."""
 
     min_similarity: float = param(
-        0.8, "Cosine similarity that a candidate must reach.", ge=-1.0, le=1.0, live=True
+        0.45,
+        "Cosine similarity that a candidate must reach. The default suits the model that comes with the "
+        "package; descriptors without whitening are all more alike and need about 0.8.",
+        ge=-1.0,
+        le=1.0,
+        live=True,
     )
     exclude_recent_s: float = param(
         30.0,

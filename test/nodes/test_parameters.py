@@ -35,7 +35,7 @@ def all_nodes(start_shared: Start, model: Path) -> NodeProcess:
     ("name", "value", "words"),
     [
         ("candidates.min_simlarity", 0.5, "did you mean candidates.min_similarity?"),
-        ("candidates.min_similarity", "high", "expected float, such as 0.8, got 'high'"),
+        ("candidates.min_similarity", "high", "expected float, such as 0.45, got 'high'"),
         ("candidates.min_similarity", 1.5, "expected -1 to 1, got 1.5"),
         ("candidates.max_candidates", 0, "expected 1 to 1000, got 0"),
         ("use_sim_time", "maybe", "use_sim_time"),
