@@ -21,8 +21,6 @@ from netvlad_ros.training.data import open_data
 from netvlad_ros.training.initial import begin_clusters, described_places, initial_network
 from netvlad_ros.training.trainer import Listener, train
 
-# Fewer than the recipe has, so that a point of the learning curve takes a minute.
-CURVE_IMAGES = 4000
 # What has no part in a beginning.
 _LATER = {name: getattr(TrainingConfig(), name) for name in ("loss", "optimiser", "mining", "run")}
 # Nor in clusters, which are of images as they are.
@@ -61,7 +59,6 @@ class Beginnings:
             f"data.worlds={worlds}",
             f"clusters.per_image={max(config.clusters.per_image, enough)}",
             f"tuples.tuples_per_batch={min(tuples.tuples_per_batch, worlds - 1)}",
-            f"initial.whitening_images={CURVE_IMAGES}",
         )
 
     def rootsift_vlad(self) -> RootSiftVlad:

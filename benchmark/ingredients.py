@@ -92,6 +92,7 @@ def _own_sets(begun: Beginnings) -> list[PlaceSet]:
 def _ingredients(begun: Beginnings, model: str | None) -> list[Row]:
     recipe, sharp = begun.config(), begun.config("clusters.second_share=0.01")
     plain = begun.config("augmentation.level=none")
+    few = begun.config("initial.whitening_images=2000")
     shipped = model_path(model)
     return [
         Row("RootSIFT-VLAD of OpenCV, vocabulary of the same worlds", begun.rootsift_vlad),
@@ -105,6 +106,7 @@ def _ingredients(begun: Beginnings, model: str | None) -> list[Row]:
         ),
         Row(f"and learning: {shipped.name}", lambda: _open(shipped), 5),
         Row("5 without augmentation", lambda: _open(begun.with_places(plain)), 5),
+        Row("5 from 2,000 images", lambda: _open(begun.with_places(few)), 5),
         Row("5 without whitening", lambda: _open(begun.clusters_only(recipe)), 5),
         Row("MobileNet 0.5 from random weights, 150 steps", lambda: _open(_from_scratch(begun)), 1),
     ]
