@@ -11,7 +11,7 @@ from netvlad_ros.data.places import angle_between
 from netvlad_ros.errors import DatasetError
 from netvlad_ros.evaluation.ground_truth import GroundTruth
 
-# Nearer than two houses are wide, and mostly the same view: who comes from the other side sees other walls.
+# Along a street, so far apart most of the view is the same; who comes from the other side sees other walls.
 RADIUS_M = 10.0
 HEADING_TOLERANCE_DEG = 45.0
 SAME_PLACE = f"within {RADIUS_M:g} m, headings within {HEADING_TOLERANCE_DEG:g}°"

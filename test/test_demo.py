@@ -140,6 +140,6 @@ def poses(*rows: tuple[float, float, float]) -> Poses:
 
 
 def test_the_same_street_from_the_other_side_is_another_place() -> None:
-    drive = poses((0, 0, 0), (1, 0, 180), (2, 0, 10), (3, 0, -170), (7, 0, 0), (7, 0, 350))
+    drive = poses((0, 0, 0), (1, 0, 180), (2, 0, 10), (3, 0, -170), (12, 0, 0), (12, 0, 350))
     truth = {query: sorted(same) for query, same in drive.ground_truth().items()}
     assert truth == {3: [1], 4: [2], 5: [3], 6: [3, 5]}

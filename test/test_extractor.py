@@ -216,11 +216,6 @@ def test_more_dimensions_than_the_model_has_are_refused(sized: Path):
         NetVLADExtractor(sized, ExtractorConfig(descriptor_dims=DIMS + 1))
 
 
-def test_no_model_is_refused_with_the_parameter():
-    with pytest.raises(ModelError, match=r"^extractor\.model: expected the path"):
-        NetVLADExtractor("")
-
-
 @pytest.mark.parametrize("damage", [np.nan, 0.0])
 def test_a_model_that_gives_no_descriptor_is_refused(damage: float, tmp_path: Path):
     model = build_network(NetworkConfig(**SMALL))
