@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from tiny_networks import tiny_network
 
 from netvlad_ros.errors import TrainingError
@@ -25,6 +24,7 @@ from netvlad_ros.training.checkpoints import (
 from netvlad_ros.training.config import load_training_config
 from netvlad_ros.training.optimisers import make_optimiser
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 data: {source: places.csv, validation: "", image_width_px: 48, image_height_px: 32, positive_radius_m: 6.0}
 network: {backbone: mobilenet, backbone_width: 0.25, cut_layer: conv_pw_2_relu, clusters: 4,
