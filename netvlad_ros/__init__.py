@@ -19,9 +19,11 @@ _EXPORTS = {
     "LoopDetector": "retrieval.loop_detector",
     "NetVLADError": "errors",
     "NetVLADExtractor": "extractor",
+    "PlaceDataset": "data.places",
     "build_network": "model",
     "load_config": "config_files",
     "load_model": "model",
+    "read_places": "data.read_places",
     "select_candidates": "retrieval.candidates",
 }
 __all__ = sorted(_EXPORTS)
