@@ -207,7 +207,7 @@ def draw_curve(
     """A line for each column of found (worlds, columns); dashed, what the baseline reaches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7.6, 4.2), dpi=100, layout="constrained")
     axes = figure.add_subplot(xlabel="rendered worlds", ylabel="Recall@1")
     for number, name in enumerate(names):
         axes.plot(worlds, found[:, number], "o-", color=f"C{number}", label=name)
@@ -216,5 +216,5 @@ def draw_curve(
     axes.set_xticks(list(worlds), [str(count) for count in worlds])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(title="dotted: RootSIFT-VLAD of OpenCV")
+    figure.legend(title="dotted: OpenCV's\nRootSIFT-VLAD", loc="outside right upper")
     figure.savefig(path)
