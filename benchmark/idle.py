@@ -49,13 +49,14 @@ def main() -> None:
         print(json.dumps(_times(Path(folder) / "run" / "log.csv", images)))
 
 
-# What comes before the first step has no part in it.
+# What comes before the first step and after the last one has no part in it.
 _SHORT = [
     "data.validation=",
     "clusters.initialise=never",
     "initial.whitening=identity",
     "run.epochs=1",
     f"run.steps_per_epoch={STEPS}",
+    "run.whitening_dims=0",
 ]
 
 
