@@ -223,7 +223,12 @@ class RunConfig(Section):
     seed: int = param(
         123, "Seed of everything random; the same gives the same run.", ge=0, le=2**31 - 1
     )
-    epochs: int = param(30, "Epochs at most.", ge=1, le=1_000_000)
+    epochs: int = param(
+        30,
+        "Epochs at most; 0 leaves the network as it begins, with clusters and whitening.",
+        ge=0,
+        le=1_000_000,
+    )
     steps_per_epoch: int = param(
         0, "Steps of an epoch; 0 takes as many as show every query once.", ge=0, le=10_000_000
     )
