@@ -115,6 +115,16 @@ def test_a_whitening_from_places_begins_and_ends_a_run(places):
     assert model.descriptor_dims == model.network.whitening_dims == 4
 
 
+def test_no_epochs_leave_the_network_as_it_begins(places):
+    words = ("network.whitening_dims=6", "initial.whitening_images=24", "run.whitening_dims=0")
+    settings = [word for each in (*words, "run.epochs=0") for word in ("--set", each)]
+    output = finished(start(places, "train.yaml", "-o", "run", *settings))
+    assert "a whitening of 12 places" in output
+    assert "that after 0 steps" in output
+    assert losses(places / "run") == {}
+    assert load_model(places / "run/model.keras").descriptor_dims == 6
+
+
 def refused(process: "subprocess.Popen[str]") -> str:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
