@@ -84,7 +84,8 @@ def _draw_lifted(axes: Any, drive: DriveMap, names: Sequence[str]) -> None:
     points = np.column_stack([where, height])
     edges = [(points[pair.query], points[pair.match]) for pair in drive.pairs]
     colours = [pair.colour for pair in drive.pairs]
-    axes.add_collection3d(Line3DCollection(edges, colors=colours, linewidths=1.0))
+    if edges:  # Matplotlib wants at least one
+        axes.add_collection3d(Line3DCollection(edges, colors=colours, linewidths=1.0))
     axes.set_box_aspect((*np.maximum(span_m, 1.0), RISE * max(1.0, span_m.max())))
     axes.set(xlabel="x in m", ylabel="y in m", zlim=(0, max(1, len(names) - 1)))
     axes.set_zticks(range(len(names)), names)
