@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.extractor import SAFE_SIDE_PX, NetVLADExtractor
+from netvlad_ros.errors import ImageError
+from netvlad_ros.extractor import NetVLADExtractor
 
 # By which both sides are multiplied: four times the side is sixteen times the area.
 SCALES = (0.5, 1.0, 2.0, 4.0)
@@ -31,16 +32,18 @@ class Timing:
 def time_sizes(
     extractor: NetVLADExtractor, width_px: int, height_px: int, scales: Sequence[float] = SCALES
 ) -> Iterator[Timing]:
-    """One timing for each scale of both sides; sizes below what every network takes are left out.
+    """One timing for each scale of both sides; sizes that are too small for the network are left out.
 
     extractor: one that keeps the images' own size, or whose size this is.
     """
     for scale in scales:
         width, height = round(width_px * scale), round(height_px * scale)
-        if min(width, height) >= SAFE_SIDE_PX:
+        try:
             seconds = _seconds(extractor, width, height)
-            median, least = statistics.median(seconds), min(seconds)
-            yield Timing(scale, width, height, len(seconds), 1e3 * median, 1e3 * least)
+        except ImageError:
+            continue
+        median, least = statistics.median(seconds), min(seconds)
+        yield Timing(scale, width, height, len(seconds), 1e3 * median, 1e3 * least)
 
 
 def _seconds(extractor: NetVLADExtractor, width: int, height: int) -> list[float]:

@@ -177,7 +177,7 @@ class TestConsistency:
 
     @pytest.mark.parametrize("weak", [(20, 0.5), (20, -1.0)])
     def test_what_was_not_similar_enough_before_does_not_count(self, weak: tuple[int, float]):
-        config = CandidateConfig(min_consistent_queries=2)
+        config = CandidateConfig(min_similarity=0.8, min_consistent_queries=2)
         selection = select_candidates(query(1, (20, 0.9)), [query(0, weak)], config)
         assert rejected(selection) == [(20, "consistency", 1, 2)]
 
