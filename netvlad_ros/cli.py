@@ -56,6 +56,25 @@ def _run(arguments: list[str]) -> int:
     return _command(parsed.command).run(parsed)
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Takes options between the words too, as in `evaluate MODEL -o FOLDER DATASET`.
+
+    What it doesn't know, it refuses itself, so that its own usage is shown.
+    """
+
+    _is_parsing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """argparse's own parser of intermixed words calls this method again."""
+        if self._is_parsing:
+            return super().parse_known_args(args, namespace)
+        self._is_parsing = True
+        parsed, unknown = self.parse_known_intermixed_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, []
+
+
 def _command(name: str) -> Any:
     return importlib.import_module(f"netvlad_ros.commands.{name.replace('-', '_')}")
 
@@ -65,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="netvlad", description="Visual place recognition with NetVLAD."
     )
     parser.add_argument("--version", action="version", version=f"netvlad {netvlad_ros.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser
+    )
     for name, meaning in COMMANDS.items():
         _command(name).add_arguments(commands.add_parser(name, help=meaning))
     commands.add_parser("play", help="publish all topics of a bag to ROS nodes")

@@ -153,6 +153,22 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_1(
     assert says in err
 
 
+def test_options_may_stand_between_the_words(netvlad: Run, tmp_path: Path) -> None:
+    code, _, said = netvlad("evaluate", "m.keras", "-o", tmp_path / "report", tmp_path / "absent")
+    assert code == 1
+    assert said.startswith(f"netvlad: {tmp_path}/absent: there is no such file or folder")
+
+
+def test_an_option_that_a_command_has_not_is_refused_with_its_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["evaluate", "places.csv", "--radios", "3"])
+    said = capsys.readouterr().err
+    assert said.startswith("usage: netvlad evaluate")
+    assert "unrecognized arguments: --radios" in said
+
+
 def test_ctrl_c_is_quiet(netvlad: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
