@@ -12,6 +12,7 @@ from netvlad_ros.errors import NetVLADError
 NAMES = {
     "aggregation": "memory and time of the NetVLAD layer beside the naive residual tensor",
     "extractor": "from an array to a descriptor, beside the bare network",
+    "folder": "descriptors of a folder of images, beside the bare model",
     "index": "search and add, beside Faiss's flat index, up to 100,000 keyframes",
     "node": "from an image received to its descriptor published, by stage",
     "threads": "a runtime, OpenCV and Faiss in one process: threads left alone, and set in one place",

@@ -27,8 +27,8 @@ with quiet_start_up():
         open_places,
     )
     from netvlad_ros.config import ExtractorConfig
-    from netvlad_ros.evaluation.extraction import BatchExtractor
     from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.search.extraction import BatchExtractor
     from netvlad_ros.shipped import model_path
     from netvlad_ros.training.data import open_data
     from netvlad_ros.training.trainer import MODEL

@@ -13,11 +13,11 @@ import numpy as np
 
 from netvlad_ros.data.places import PlaceDataset
 from netvlad_ros.data.read_places import read_places, read_sequence
-from netvlad_ros.evaluation.extraction import BatchExtractor, Extraction, all_descriptors
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.place_recognition import evaluate_places
 from netvlad_ros.evaluation.protocols import Protocol as Conditions
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
+from netvlad_ros.search.extraction import BatchExtractor, Extraction, all_descriptors
 from netvlad_ros.training.validation import RenderedValidation
 
 # A small loop through rooms, 84 images, of which 44 show a place again; see its own README.
@@ -61,7 +61,7 @@ class Loop:
             read_ground_truth(LOOP / "loop_closures.csv"),
         )
         with tempfile.TemporaryDirectory() as folder:
-            found, kept = all_descriptors(images, extractor, Path(folder), Extraction())
+            found, kept = all_descriptors(images.images, extractor, Path(folder), Extraction())
         conditions = Conditions(exclude_images=LOOP_EXCLUDED_IMAGES)
         judged = evaluate_sequence(ImageSequence(found, kept + 1, truth=truth), conditions).judged
         return [float(right) for right in judged.right[judged.closes_loop]]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netvlad_ros.commands.evaluate import add_source_arguments, count, options_of
-from netvlad_ros.commands.sizes import parse_size
+from netvlad_ros.commands.images import add_source_arguments, options_of
+from netvlad_ros.commands.values import parse_count, parse_size, parse_whole
 from netvlad_ros.errors import BagError, DatasetError, ModelError
 from netvlad_ros.quiet import quiet_start_up
 
@@ -36,16 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--descriptors",
-        type=count,
+        type=parse_count,
         default=50_000,
         metavar="N",
         help="local descriptors to cluster (default: 50000)",
     )
     parser.add_argument(
-        "--per-image", type=count, default=100, metavar="N", help="of one image (default: 100)"
+        "--per-image",
+        type=parse_count,
+        default=100,
+        metavar="N",
+        help="of one image (default: 100)",
     )
     parser.add_argument(
-        "--iterations", type=count, default=100, metavar="N", help="of k-means (default: 100)"
+        "--iterations", type=parse_count, default=100, metavar="N", help="of k-means (default: 100)"
     )
     parser.add_argument(
         "--size",
@@ -54,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="that images are resized to (default: the model's own, or else 320x240)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of images, places and k-means (default: 0)"
+        "--seed", type=parse_whole, default=0, help="of images, places and k-means (default: 0)"
     )
     parser.add_argument(
         "--save",

@@ -2,12 +2,18 @@
 """`netvlad evaluate`: how often a model finds the places of queries in a database."""
 
 import argparse
-import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netvlad_ros.commands.config import add_config_arguments
+from netvlad_ros.commands.images import (
+    add_evaluation_arguments,
+    add_source_arguments,
+    cache_of,
+    options_of,
+    progress,
+    tell_extraction,
+)
+from netvlad_ros.commands.values import parse_positive
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import DatasetError
 from netvlad_ros.quiet import quiet_start_up
@@ -15,11 +21,8 @@ from netvlad_ros.shipped import HELP
 
 if TYPE_CHECKING:
     from netvlad_ros.data.places import PlaceDataset
-    from netvlad_ros.data.read_places import PlaceOptions
-    from netvlad_ros.evaluation.extraction import Extraction
     from netvlad_ros.evaluation.place_recognition import PlaceResults
 
-SKIPPED_SHOWN = 3
 MODEL_HELP = (
     f"model file of any runtime ({HELP}), or baseline:thumbnails, baseline:rootsift-vlad, baseline:orb; the "
     "last two take images for their vocabulary (baseline:orb:FOLDER_OR_BAG), or else those that are evaluated"
@@ -46,13 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--radius",
-        type=positive,
+        type=parse_positive,
         metavar="METRES",
         help="of positives, instead of the dataset's own",
     )
     parser.add_argument(
         "--heading-tolerance",
-        type=positive,
+        type=parse_positive,
         metavar="DEGREES",
         help="positives look the same way up to this; left out, headings don't matter",
     )
@@ -60,39 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--query-images", type=Path, metavar="DIR", help="the same for the queries of a .mat file"
     )
-    add_extraction_arguments(parser)
-
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where images are that a path does not lead to by itself."""
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder that names of images are relative to"
-    )
-    parser.add_argument("--topic", default="", help="image topic of a bag, if it has several")
-    parser.add_argument(
-        "--pose-topic", default="", metavar="TOPIC", help="odometry, pose or GPS topic of a bag"
-    )
-
-
-def add_extraction_arguments(parser: argparse.ArgumentParser) -> None:
-    """How descriptors are made and kept, and where the report goes."""
-    parser.add_argument(
-        "--batch", type=count, default=4, metavar="N", help="images at once (default: 4)"
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="folder for descriptors (default: netvlad_ros in $XDG_CACHE_HOME or ~/.cache)",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for report.html and results.json; left out, nothing is written",
-    )
-    add_config_arguments(parser)
+    add_evaluation_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -138,39 +109,6 @@ def _dataset(arguments: argparse.Namespace) -> "PlaceDataset":
     return dataset
 
 
-def options_of(arguments: argparse.Namespace) -> "PlaceOptions":
-    """What the arguments say of where images are."""
-    from netvlad_ros.data.read_places import PlaceOptions
-
-    query_images = getattr(arguments, "query_images", None)
-    return PlaceOptions(arguments.images, query_images, arguments.topic, arguments.pose_topic)
-
-
-def cache_of(arguments: argparse.Namespace) -> Path:
-    """The folder for descriptors."""
-    from netvlad_ros.cache import cache_folder
-
-    return arguments.cache or cache_folder()
-
-
-def progress(indices: Sequence[int]) -> Iterable[int]:
-    """A bar on stderr, where that is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(indices, unit=" images", leave=False, disable=None)
-
-
-def tell_extraction(where: str, told: "Extraction") -> None:
-    """What became of images, on stderr what is wrong with them."""
-    for each in told.skipped[:SKIPPED_SHOWN]:
-        print(f"{where}: {each.name} skipped: {each.problem}", file=sys.stderr)
-    if len(told.skipped) > SKIPPED_SHOWN:
-        print(f"{where}: {len(told.skipped)} images skipped in all", file=sys.stderr)
-    if told.problem:
-        print(told.problem, file=sys.stderr)
-    print(f"{where}: {told.extracted} images described now, {told.reused} before")
-
-
 def _print(results: "PlaceResults") -> None:
     from rich.console import Console
     from rich.table import Table
@@ -189,21 +127,3 @@ def _print(results: "PlaceResults") -> None:
         table.add_row(name, value)
     console.print(table)
     console.print(results.conditions, style="dim", soft_wrap=True)
-
-
-def positive(text: str) -> float:
-    """A number above 0, of an argument."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on, of an argument."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text}")
-    return int(text)

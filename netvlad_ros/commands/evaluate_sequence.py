@@ -6,16 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netvlad_ros.commands.evaluate import (
-    MODEL_HELP,
-    add_extraction_arguments,
+from netvlad_ros.commands.evaluate import MODEL_HELP
+from netvlad_ros.commands.images import (
+    add_evaluation_arguments,
     add_source_arguments,
     cache_of,
     options_of,
-    positive,
     progress,
     tell_extraction,
 )
+from netvlad_ros.commands.values import parse_positive, parse_seconds, parse_whole
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import DatasetError
 from netvlad_ros.quiet import quiet_start_up
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from netvlad_ros.evaluation.protocols import Protocol
     from netvlad_ros.evaluation.sequence_report import EvaluatedSequence
     from netvlad_ros.evaluation.sequences import ImageSequence
-    from netvlad_ros.search.gallery import Skipped
+    from netvlad_ros.search.extraction import Skipped
 
 DESCRIPTORS = ".npy"
 DEFAULT_EXCLUDE_S = 30.0
@@ -58,26 +58,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--radius",
-        type=positive,
+        type=parse_positive,
         nargs="+",
         metavar="METRES",
         help="how far a right match may be; several give a table each (default: 5)",
     )
     parser.add_argument(
         "--heading-tolerance",
-        type=positive,
+        type=parse_positive,
         metavar="DEGREES",
         help="right matches look the same way up to this; left out, headings don't matter",
     )
     parser.add_argument(
         "--exclude-images",
-        type=_whole,
+        type=parse_whole,
         metavar="N",
         help="never match the N images before (default: 0)",
     )
     parser.add_argument(
         "--exclude-seconds",
-        type=_seconds,
+        type=parse_seconds,
         metavar="S",
         help="never match what is less than S seconds old (default: 30, or 0 with --exclude-images)",
     )
@@ -89,12 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=_whole,
+        type=parse_whole,
         metavar="N",
         help="with --ground-truth: images up to N beside a listed one are right too (default: 0)",
     )
     parser.add_argument(
-        "--dims", type=_whole, metavar="D", help="first dimensions only, not normalised again"
+        "--dims", type=parse_whole, metavar="D", help="first dimensions only, not normalised again"
     )
     parser.add_argument(
         "--ground-truth",
@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "numbered from 1; below a first line `query_image,matching_images`",
     )
     add_source_arguments(parser)
-    add_extraction_arguments(parser)
+    add_evaluation_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -161,12 +161,12 @@ def _extract(arguments: argparse.Namespace, images: "PlaceImages") -> _Descripto
     config = load_config(arguments.config, arguments.set)
     with quiet_start_up():
         from netvlad_ros.evaluation.extractors import open_extractor
-    from netvlad_ros.evaluation.extraction import Extraction, all_descriptors
+    from netvlad_ros.search.extraction import Extraction, all_descriptors
 
     extractor, name = open_extractor(arguments.model, config.extractor, images)
     told = Extraction()
     cache = cache_of(arguments)
-    found = all_descriptors(images, extractor, cache, told, progress, arguments.batch)
+    found = all_descriptors(images.images, extractor, cache, told, progress, arguments.batch)
     tell_extraction("sequence", told)
     return _Descriptors(name, extractor.fingerprint, *found, told.skipped)
 
@@ -251,13 +251,3 @@ def _print(evaluated: "EvaluatedSequence") -> None:
         for name, value in results.figures.items():
             table.add_row(name, f"{100 * value:.2f} %", results.conditions)
         console.print("", table, results.counts, sep="\n", soft_wrap=not console.is_terminal)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    return 0.0 if text == "0" else positive(text)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netvlad_ros.commands.sizes import parse_size
+from netvlad_ros.commands.values import parse_size
 from netvlad_ros.errors import ConfigError, ModelError
 from netvlad_ros.export.formats import BARS, FORMATS, format_of, refuse_precision
 from netvlad_ros.quiet import quiet_start_up

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netvlad_ros.commands.sizes import parse_size
+from netvlad_ros.commands.values import parse_size
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP, model_path
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netvlad_ros.commands.sizes import parse_size
+from netvlad_ros.commands.values import parse_count, parse_positive, parse_size, parse_whole
 
 if TYPE_CHECKING:
     from netvlad_ros.training.worlds.walks import Shot
@@ -27,14 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="town, street, corridor or room; or a textured model of your own (.obj, .egg, .bam), in metres",
     )
-    parser.add_argument("--seed", type=int, default=0, help="which world of this kind (default: 0)")
+    parser.add_argument(
+        "--seed", type=parse_whole, default=0, help="which world of this kind (default: 0)"
+    )
     parser.add_argument(
         "--trajectory",
         default="loop",
         metavar="NAME",
         help="loop, circle, figure-eight, helix, lawn-mower, back-and-forth or random-walk (default: loop)",
     )
-    parser.add_argument("--laps", type=int, default=2, help="how often it is gone (default: 2)")
+    parser.add_argument(
+        "--laps", type=parse_count, default=2, help="how often it is gone (default: 2)"
+    )
     parser.add_argument(
         "--conditions",
         default="day,night",
@@ -43,17 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "night, cloudy, fog, rain, snow, snowfall, winter, autumn or random (default: day,night)",
     )
     parser.add_argument(
-        "--step", type=_positive, default=1.0, metavar="METRES", help="between two pictures"
+        "--step", type=parse_positive, default=1.0, metavar="METRES", help="between two pictures"
     )
     parser.add_argument(
-        "--rate", type=_positive, default=2.0, metavar="HZ", help="of the stamps (default: 2)"
+        "--rate", type=parse_positive, default=2.0, metavar="HZ", help="of the stamps (default: 2)"
     )
     parser.add_argument(
         "--size", type=parse_size, default=(320, 240), metavar="WxH", help="default: 320x240"
     )
     parser.add_argument(
         "--fov",
-        type=_positive,
+        type=parse_positive,
         default=75.0,
         metavar="DEGREES",
         help="from left to right (default: 75)",
@@ -111,10 +115,3 @@ def _written(
         return writers.write_bag(world, shots, arguments.output, settings, arguments.compressed)
     write = writers.write_kitti if arguments.format == "kitti" else writers.write_folder
     return write(world, shots, arguments.output, settings)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value

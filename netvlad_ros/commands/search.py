@@ -3,11 +3,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netvlad_ros.commands.config import add_config_arguments
+from netvlad_ros.commands.images import add_cache_argument, cache_of, progress, tell_extraction
+from netvlad_ros.commands.values import parse_count, parse_seconds
 from netvlad_ros.config import with_model
 from netvlad_ros.config_files import load_config
 from netvlad_ros.errors import ImageError
@@ -16,10 +18,9 @@ from netvlad_ros.shipped import HELP
 
 if TYPE_CHECKING:
     from netvlad_ros.extractor import NetVLADExtractor
-    from netvlad_ros.search.gallery import Answer, Gallery, Skipped, Times
+    from netvlad_ros.search.gallery import Answer, Gallery, Times
     from netvlad_ros.search.results import SearchResults
 
-SKIPPED_SHOWN = 3
 EVERY_S = 1.0
 
 
@@ -42,14 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-n",
-        type=_positive,
+        type=parse_count,
         default=10,
         metavar="COUNT",
         help="matches for each query (default: 10)",
     )
     parser.add_argument(
         "--every",
-        type=_seconds,
+        type=parse_seconds,
         default=EVERY_S,
         metavar="SECONDS",
         help="of a video or camera, look up one picture in so many seconds; 0 takes them all (default: 1); a "
@@ -62,12 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for results.json and pictures of queries and matches; left out, nothing is written",
     )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="folder for descriptors of galleries (default: netvlad_ros in $XDG_CACHE_HOME or ~/.cache)",
-    )
+    add_cache_argument(parser)
     add_config_arguments(parser)
 
 
@@ -100,27 +96,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _embedded(arguments: argparse.Namespace, extractor: "NetVLADExtractor") -> "Gallery":
-    from netvlad_ros.cache import cache_folder
     from netvlad_ros.search.descriptor_cache import DescriptorCache
     from netvlad_ros.search.gallery import embed_gallery
 
-    folder = arguments.cache or cache_folder()
+    folder, start_s = cache_of(arguments), time.perf_counter()
     with DescriptorCache(folder, arguments.gallery, extractor.fingerprint, extractor.dims) as cache:
-        gallery = embed_gallery(arguments.gallery, extractor, cache, _progress)
-    if cache.problem:
-        print(cache.problem, file=sys.stderr)
-    _tell_skipped("gallery", gallery.skipped)
-    print(
-        f"{len(gallery.paths)} images in {arguments.gallery}: {gallery.spent.pictures} embedded now"
-        f"{_means(gallery.spent)}, {gallery.reused} before"
-    )
+        gallery = embed_gallery(arguments.gallery, extractor, cache, progress)
+    tell_extraction("gallery", gallery.told)
+    if gallery.told.extracted:
+        spent_s = time.perf_counter() - start_s
+        print(f"gallery: {1000.0 * spent_s / gallery.told.extracted:.1f} ms an image")
     return gallery
-
-
-def _progress(paths: list[Path]) -> Iterable[Path]:
-    from tqdm import tqdm
-
-    return tqdm(paths, unit=" images", leave=False, disable=None)
 
 
 def _tell(answer: "Answer", in_full: bool) -> None:
@@ -139,13 +125,6 @@ def _tell(answer: "Answer", in_full: bool) -> None:
         print(f"{name}: {best.name}, similarity {best.similarity:.3f}", flush=True)
 
 
-def _tell_skipped(where: str, skipped: Sequence["Skipped"]) -> None:
-    for each in skipped[:SKIPPED_SHOWN]:
-        print(f"{where}: {each.name} skipped: {each.problem}", file=sys.stderr)
-    if len(skipped) > SKIPPED_SHOWN:
-        print(f"{where}: {len(skipped)} images skipped in all", file=sys.stderr)
-
-
 def _finish(source: str, results: "SearchResults") -> int:
     if not results.queries:
         first = f"; the first: {results.skipped[0].problem}" if results.skipped else "."
@@ -162,21 +141,3 @@ def _means(times: "Times") -> str:
     """Such as ` (on average: reading 3.1 ms, embedding 120.4 ms)`; without the steps that took no time."""
     steps = [f"{step} {ms:.1f} ms" for step, ms in times.means_ms().items() if ms > 0.0]
     return f" (on average: {', '.join(steps)})" if steps else ""
-
-
-def _number(convert: Callable[[str], float], low: float, text: str) -> float:
-    try:
-        value = convert(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least {low:g}, got {text}")
-    return value
-
-
-def _positive(text: str) -> int:
-    return int(_number(int, 1, text))
-
-
-def _seconds(text: str) -> float:
-    return _number(float, 0.0, text)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netvlad_ros.commands.sizes import parse_size_or_any
+from netvlad_ros.commands.values import parse_size_or_any
 from netvlad_ros.errors import ImageError, ModelError
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP, model_path

@@ -10,14 +10,6 @@ import numpy as np
 
 from netvlad_ros.data.places import PlaceDataset
 from netvlad_ros.errors import DatasetError, ImageError
-from netvlad_ros.evaluation.extraction import (
-    BATCH,
-    BatchExtractor,
-    Extraction,
-    Progress,
-    all_descriptors,
-    descriptor_blocks,
-)
 from netvlad_ros.evaluation.recall import (
     N_VALUES,
     OPEN_MODEL_ZOO_RADIUS_M,
@@ -26,6 +18,14 @@ from netvlad_ros.evaluation.recall import (
     recall_at_n,
 )
 from netvlad_ros.retrieval.nearest import NearestNeighbours
+from netvlad_ros.search.extraction import (
+    BATCH,
+    BatchExtractor,
+    Extraction,
+    Progress,
+    all_descriptors,
+    descriptor_blocks,
+)
 
 # Of so many queries the report shows pictures, the best and the worst.
 SHOWN = 8
@@ -147,11 +147,11 @@ def evaluate_places(
     refuse_sequence(dataset)
     of_queries, of_database = Extraction(), Extraction()
     descriptors, queries = all_descriptors(
-        dataset.queries, extractor, cache_folder, of_queries, progress, batch
+        dataset.queries.images, extractor, cache_folder, of_queries, progress, batch
     )
     nearest = NearestNeighbours(descriptors, max(N_VALUES))
     for block, indices in descriptor_blocks(
-        dataset.database, extractor, cache_folder, of_database, progress, batch
+        dataset.database.images, extractor, cache_folder, of_database, progress, batch
     ):
         nearest.add(block, indices)
     if not nearest.indices.shape[1]:

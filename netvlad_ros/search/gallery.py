@@ -2,27 +2,19 @@
 """A folder of images by their descriptors, and the images in it that look most like a query."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from netvlad_ros.data.image_files import Picture, image_paths, read_picture, shown_name
+from netvlad_ros.data.image_files import Picture, image_paths, shown_name
+from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.errors import ImageError
 from netvlad_ros.extractor import NetVLADExtractor
 from netvlad_ros.retrieval.index import KeyframeIndex
 from netvlad_ros.search.descriptor_cache import DescriptorCache
-
-Progress = Callable[[list[Path]], Iterable[Path]]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A picture that can't be used, and why not."""
-
-    name: str
-    problem: str
+from netvlad_ros.search.extraction import Extraction, Progress, Skipped, described
 
 
 @dataclass(frozen=True)
@@ -59,18 +51,14 @@ class Times:
 class Gallery:
     """The descriptors of a folder of images.
 
-    paths:    file of each keyframe of the index, by its id.
-    skipped:  images that can't be used.
-    reused:   how many descriptors had been computed before.
-    spent:    what reading and embedding the others took.
+    paths: file of each keyframe of the index, by its id.
+    told:  what became of the images.
     """
 
     folder: Path
     index: KeyframeIndex
     paths: list[Path] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    reused: int = 0
-    spent: Times = field(default_factory=Times)
+    told: Extraction = field(default_factory=Extraction)
 
     @property
     def name(self) -> str:
@@ -107,18 +95,20 @@ def embed_gallery(
 ) -> Gallery:
     """The descriptors of all images in a folder and its folders, those in the cache not computed again.
 
-    progress: passes the paths on, one by one, and may show how many are left.
+    progress: passes their numbers on, one by one, and may show how many are left.
     Raises ImageError if there is no folder, no image in it, or none that can be used.
     """
     gallery = Gallery(folder, KeyframeIndex(extractor.fingerprint, extractor.dims))
-    paths = image_paths(folder)
-    for path in progress(paths):
-        _add(gallery, path, extractor, cache)
+    paths, told = image_paths(folder), gallery.told
+    images = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths])
+    for number, descriptor in described(images, extractor, cache, told, progress):
+        gallery.add(paths[number], descriptor)
     cache.write()
     cache.forget_all_but(shown_name(path, folder) for path in gallery.paths)
+    told.problem = cache.problem
     if not gallery.paths:
         raise ImageError(
-            f"{folder}: none of {len(paths)} images can be used; the first: {gallery.skipped[0].problem}"
+            f"{folder}: none of {len(paths)} images can be used; the first: {told.skipped[0].problem}"
         )
     return gallery
 
@@ -148,24 +138,6 @@ def search_all(
         matches = gallery.search(descriptor, count, query.path)
         times.search_s += time.perf_counter() - start_s
         yield Answer(query, matches)
-
-
-def _add(gallery: Gallery, path: Path, extractor: NetVLADExtractor, cache: DescriptorCache) -> None:
-    name = shown_name(path, gallery.folder)
-    stored = cache.find(name, path)
-    if stored is not None:
-        gallery.reused += 1
-        gallery.add(path, stored)
-        return
-    start_s = time.perf_counter()
-    picture = read_picture(path, name)
-    gallery.spent.reading_s += time.perf_counter() - start_s
-    descriptor = _embedded(picture, extractor, gallery.spent)
-    if isinstance(descriptor, Skipped):
-        gallery.skipped.append(descriptor)
-        return
-    cache.keep(name, path, descriptor)
-    gallery.add(path, descriptor)
 
 
 def _embedded(picture: Picture, extractor: NetVLADExtractor, times: Times) -> np.ndarray | Skipped:

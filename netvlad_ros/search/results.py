@@ -7,7 +7,8 @@ from typing import Any
 
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.search import sheets
-from netvlad_ros.search.gallery import Answer, Gallery, Skipped, Times
+from netvlad_ros.search.extraction import Skipped
+from netvlad_ros.search.gallery import Answer, Gallery, Times
 
 # A camera may run for days.
 MAX_SHEETS = 100
@@ -79,7 +80,7 @@ class SearchResults:
             "gallery": {
                 "folder": str(gallery.folder),
                 "images": len(gallery.paths),
-                "skipped": [_skipped(each) for each in gallery.skipped],
+                "skipped": [_skipped(each) for each in gallery.told.skipped],
             },
             "means_ms": {step: round(ms, 3) for step, ms in self.times.means_ms().items()},
             "queries": self.queries,

@@ -90,8 +90,8 @@ def test_a_picture_is_found_and_the_second_time_nothing_is_embedded(
     words = (gallery, tmp_path / "query.png", "--model", model, "-n", 3)
     code, out, err = search(*words, "-o", tmp_path / "out")
     assert code == 0
-    assert "5 images in" in out
-    assert ": 5 embedded now (on average: reading" in out
+    assert " ms an image\n" in out
+    assert "gallery: 5 images described now, 0 before" in out
     assert "   1  1.0000  3.png\n   2  " in out
     assert "gallery: broken.png skipped: expected an image" in err
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == [
@@ -101,15 +101,15 @@ def test_a_picture_is_found_and_the_second_time_nothing_is_embedded(
     [query] = json.loads((tmp_path / "out" / "results.json").read_text())["queries"]
     assert [match["rank"] for match in query["matches"]] == [1, 2, 3]
     assert query["matches"][0]["path"] == "3.png"
-    assert ": 0 embedded now, 5 before" in search(*words)[1]
+    assert "gallery: 0 images described now, 5 before" in search(*words)[1]
 
 
 def test_another_input_size_is_another_gallery(search: Run, model: Path, gallery: Path):
     words = (gallery, gallery / "1.png", "--model", model)
-    assert ": 5 embedded now" in search(*words)[1]
+    assert "gallery: 5 images described now" in search(*words)[1]
     size = ("--set", "extractor.input_width_px=96", "--set", "extractor.input_height_px=64")
-    assert ": 5 embedded now" in search(*words, *size)[1]
-    assert ": 0 embedded now, 5 before" in search(*words)[1]
+    assert "gallery: 5 images described now" in search(*words, *size)[1]
+    assert "gallery: 0 images described now, 5 before" in search(*words)[1]
 
 
 def test_the_cache_lies_where_it_is_told_to(

@@ -14,9 +14,9 @@ import pytest
 from netvlad_ros.data.places import PlaceDataset
 from netvlad_ros.data.read_places import read_places
 from netvlad_ros.errors import DatasetError, ImageError
-from netvlad_ros.evaluation.extraction import Extraction, all_descriptors
 from netvlad_ros.evaluation.place_recognition import evaluate_places
 from netvlad_ros.evaluation.place_report import write_place_report
+from netvlad_ros.search.extraction import Extraction, all_descriptors
 
 PLACES = 6
 
@@ -87,10 +87,10 @@ def test_what_was_interrupted_continues(folder: Path):
     dataset = read_places(folder)
     with pytest.raises(KeyboardInterrupt):
         all_descriptors(
-            dataset.database, GreyLevels(), folder / "cache", Extraction(), stop_after, 1
+            dataset.database.images, GreyLevels(), folder / "cache", Extraction(), stop_after, 1
         )
     told = Extraction()
-    all_descriptors(dataset.database, GreyLevels(), folder / "cache", told, batch=1)
+    all_descriptors(dataset.database.images, GreyLevels(), folder / "cache", told, batch=1)
     assert told.reused >= 1
     assert told.reused + told.extracted == 6
 

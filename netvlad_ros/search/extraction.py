@@ -11,10 +11,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from netvlad_ros.data.places import PlaceImages
+from netvlad_ros.data.image_sources import ImageSource
 from netvlad_ros.errors import DescriptorError, ImageError
 from netvlad_ros.search.descriptor_cache import DescriptorCache
-from netvlad_ros.search.gallery import Skipped
 
 BATCH = 4
 # Batches that are read while the network is busy with another.
@@ -23,6 +22,14 @@ READ_AHEAD = 2
 BLOCK_BYTES = 256 << 20
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that can't be used, and why not."""
+
+    name: str
+    problem: str
 
 
 class BatchExtractor(Protocol):
@@ -59,7 +66,7 @@ class _Group(NamedTuple):
 
 
 def descriptor_blocks(
-    places: PlaceImages,
+    source: ImageSource,
     extractor: BatchExtractor,
     cache_folder: Path,
     told: Extraction,
@@ -75,9 +82,9 @@ def descriptor_blocks(
     size = max(1, BLOCK_BYTES // (4 * extractor.dims))
     rows: list[np.ndarray] = []
     indices: list[int] = []
-    root = places.images.root
+    root = source.root
     with DescriptorCache(cache_folder, root, extractor.fingerprint, extractor.dims) as cache:
-        for index, descriptor in _descriptors(places, extractor, cache, told, progress, batch):
+        for index, descriptor in described(source, extractor, cache, told, progress, batch):
             rows.append(descriptor)
             indices.append(index)
             if len(rows) == size:
@@ -91,7 +98,7 @@ def descriptor_blocks(
 
 
 def all_descriptors(
-    places: PlaceImages,
+    source: ImageSource,
     extractor: BatchExtractor,
     cache_folder: Path,
     told: Extraction,
@@ -102,45 +109,45 @@ def all_descriptors(
 
     Raises ImageError if none of the images can be used.
     """
-    blocks = list(descriptor_blocks(places, extractor, cache_folder, told, progress, batch))
+    blocks = list(descriptor_blocks(source, extractor, cache_folder, told, progress, batch))
     if not blocks:
         raise ImageError(
-            f"{places.images.root}: none of {len(places)} images can be used; the first: "
+            f"{source.root}: none of {len(source.names)} images can be used; the first: "
             f"{told.skipped[0].problem}"
         )
     descriptors, indices = zip(*blocks, strict=True)
     return np.concatenate(descriptors), np.concatenate(indices)
 
 
-def _block(rows: list[np.ndarray], indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack(rows), np.array(indices, np.int64)
-
-
-def _descriptors(
-    places: PlaceImages,
+def described(
+    source: ImageSource,
     extractor: BatchExtractor,
     cache: DescriptorCache,
     told: Extraction,
-    progress: Progress,
-    batch: int,
+    progress: Progress = iter,
+    batch: int = BATCH,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and descriptor of each image that can be used, in order."""
+    """Index and descriptor (dims,) of each image that can be used, in order; see descriptor_blocks()."""
 
     def finished(group: _Group) -> Iterator[tuple[int, np.ndarray]]:
-        found = group.known | _extracted(places, group, extractor, cache, told)
+        found = group.known | _extracted(source, group, extractor, cache, told)
         yield from sorted(found.items())
 
     waiting: deque[_Group] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-        for indices in _batches(progress(range(len(places))), batch):
-            known = _cached(places, indices, cache)
+        for indices in _batches(progress(range(len(source.names))), batch):
+            known = _cached(source, indices, cache)
             told.reused += len(known)
             missing = [index for index in indices if index not in known]
-            waiting.append(_Group(known, missing, reader.submit(_read, places, missing)))
+            waiting.append(_Group(known, missing, reader.submit(_read, source, missing)))
             if len(waiting) > READ_AHEAD:
                 yield from finished(waiting.popleft())
         while waiting:
             yield from finished(waiting.popleft())
+
+
+def _block(rows: list[np.ndarray], indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack(rows), np.array(indices, np.int64)
 
 
 def _batches(indices: Iterable[int], size: int) -> Iterator[list[int]]:
@@ -149,18 +156,18 @@ def _batches(indices: Iterable[int], size: int) -> Iterator[list[int]]:
         yield part
 
 
-def _read(places: PlaceImages, indices: Sequence[int]) -> list[np.ndarray | ImageError]:
+def _read(source: ImageSource, indices: Sequence[int]) -> list[np.ndarray | ImageError]:
     images: list[np.ndarray | ImageError] = []
     for index in indices:
         try:
-            images.append(places.read(index))
+            images.append(source.read(index))
         except ImageError as error:
             images.append(error)
     return images
 
 
 def _extracted(
-    places: PlaceImages,
+    source: ImageSource,
     group: _Group,
     extractor: BatchExtractor,
     cache: DescriptorCache,
@@ -172,11 +179,11 @@ def _extracted(
     found, problems = _run(read, extractor)
     problems |= {i: str(image) for i, image in images.items() if isinstance(image, ImageError)}
     for index in sorted(problems):
-        problem = problems[index].removeprefix(f"{places.images.file(index)}: ")
-        told.skipped.append(Skipped(_shown(places.names[index]), problem))
+        problem = problems[index].removeprefix(f"{source.file(index)}: ")
+        told.skipped.append(Skipped(_shown(source.names[index]), problem))
     told.extracted += len(found)
     for index, descriptor in found.items():
-        cache.keep(_shown(places.names[index]), places.images.file(index), descriptor)
+        cache.keep(_shown(source.names[index]), source.file(index), descriptor)
     return found
 
 
@@ -201,9 +208,9 @@ def _run(
 
 
 def _cached(
-    places: PlaceImages, indices: Sequence[int], cache: DescriptorCache
+    source: ImageSource, indices: Sequence[int], cache: DescriptorCache
 ) -> dict[int, np.ndarray]:
-    found = {i: cache.find(_shown(places.names[i]), places.images.file(i)) for i in indices}
+    found = {i: cache.find(_shown(source.names[i]), source.file(i)) for i in indices}
     return {index: descriptor for index, descriptor in found.items() if descriptor is not None}
 
 

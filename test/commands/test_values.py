@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Sizes on the command line are the same for every command, and what is none is named."""
+"""Values on the command line are the same for every command, and a wrong one is named with its argument."""
 
 import pytest
 
 from netvlad_ros import cli
-from netvlad_ros.commands.sizes import ANY_SIZE, parse_size, parse_size_or_any
+from netvlad_ros.commands.values import ANY_SIZE, parse_size, parse_size_or_any
 
 COMMANDS = {
     "info": ["info", "m.keras", "--size"],
@@ -31,3 +31,27 @@ def test_what_is_no_size_is_named_with_its_argument(
 def test_a_size_is_width_and_height() -> None:
     assert parse_size("320x240") == parse_size_or_any("320x240") == (320, 240)
     assert parse_size_or_any("any") == ANY_SIZE
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "render town -o out --seed -1",
+            "argument --seed: expected a whole number from 0 on, got -1",
+        ),
+        (
+            "render town -o out --laps 0",
+            "argument --laps: expected a whole number from 1 on, got 0",
+        ),
+        ("render town -o out --step nan", "argument --step: expected a number above 0, got nan"),
+        ("search a b -n many", "argument -n: expected a whole number from 1 on, got many"),
+        ("search a b --every -1", "argument --every: expected a number of at least 0, got -1"),
+    ],
+)
+def test_a_wrong_number_is_named_with_what_was_expected(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words.split())
+    assert capsys.readouterr().err.endswith(f"{message}\n")

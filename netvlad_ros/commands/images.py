@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""What commands that describe many images have in common: where the images are, and what became of them."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netvlad_ros.commands.config import add_config_arguments
+from netvlad_ros.commands.values import parse_count
+
+if TYPE_CHECKING:
+    from netvlad_ros.data.read_places import PlaceOptions
+    from netvlad_ros.search.extraction import Extraction
+
+SKIPPED_SHOWN = 3
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where images are that a path does not lead to by itself."""
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder that names of images are relative to"
+    )
+    parser.add_argument("--topic", default="", help="image topic of a bag, if it has several")
+    parser.add_argument(
+        "--pose-topic", default="", metavar="TOPIC", help="odometry, pose or GPS topic of a bag"
+    )
+
+
+def options_of(arguments: argparse.Namespace) -> "PlaceOptions":
+    """What the arguments say of where images are."""
+    from netvlad_ros.data.read_places import PlaceOptions
+
+    query_images = getattr(arguments, "query_images", None)
+    return PlaceOptions(arguments.images, query_images, arguments.topic, arguments.pose_topic)
+
+
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """How descriptors are made and kept, and where the report goes."""
+    parser.add_argument(
+        "--batch", type=parse_count, default=4, metavar="N", help="images at once (default: 4)"
+    )
+    add_cache_argument(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for report.html and results.json; left out, nothing is written",
+    )
+    add_config_arguments(parser)
+
+
+def add_cache_argument(parser: argparse.ArgumentParser) -> None:
+    """Where descriptors are kept for the next time."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder for descriptors (default: netvlad_ros in $XDG_CACHE_HOME or ~/.cache)",
+    )
+
+
+def cache_of(arguments: argparse.Namespace) -> Path:
+    """The folder for descriptors."""
+    from netvlad_ros.cache import cache_folder
+
+    return arguments.cache or cache_folder()
+
+
+def progress(indices: Sequence[int]) -> Iterable[int]:
+    """A bar on stderr, where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(indices, unit=" images", leave=False, disable=None)
+
+
+def tell_extraction(where: str, told: "Extraction") -> None:
+    """What became of images, on stderr what is wrong with them."""
+    for each in told.skipped[:SKIPPED_SHOWN]:
+        print(f"{where}: {each.name} skipped: {each.problem}", file=sys.stderr)
+    if len(told.skipped) > SKIPPED_SHOWN:
+        print(f"{where}: {len(told.skipped)} images skipped in all", file=sys.stderr)
+    if told.problem:
+        print(told.problem, file=sys.stderr)
+    print(f"{where}: {told.extracted} images described now, {told.reused} before")
