@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from netvlad_ros.training.worlds.world import World
 
 FORMATS = ("folder", "kitti", "bag")
-_MODELS = (".obj", ".egg", ".bam", ".gltf", ".glb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind",
         metavar="KIND",
-        help="town, street, corridor or room; or a textured model of your own (.obj, .egg, .bam), in metres",
+        help="town, street, corridor or room; or a model of your own (.glb, .gltf, .obj, .ply), in metres",
     )
     parser.add_argument(
         "--seed", type=parse_whole, default=0, help="which world of this kind (default: 0)"
@@ -97,7 +96,7 @@ def _world(arguments: argparse.Namespace) -> "World":
 
     width, height = arguments.size
     camera = Camera(width, height, arguments.fov)
-    if Path(arguments.kind).suffix.lower() in _MODELS:
+    if Path(arguments.kind).suffix:
         return world_of_model(Path(arguments.kind), camera)
     return World(arguments.seed, arguments.kind, camera)
 
