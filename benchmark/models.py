@@ -6,7 +6,7 @@ from pathlib import Path
 from netvlad_ros.config import NetworkConfig
 
 
-def compact_model(folder: Path) -> Path:
+def mobilenet_model(folder: Path) -> Path:
     """MobileNet up to its seventh block, 16 clusters, 320x240: the size of what runs on a robot."""
     network = NetworkConfig(
         backbone="mobilenet",
@@ -18,7 +18,7 @@ def compact_model(folder: Path) -> Path:
         input_width_px=320,
         input_height_px=240,
     )
-    return _saved(network, folder / "compact.keras")
+    return _saved(network, folder / "mobilenet.keras")
 
 
 def slow_model(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cameras import camera, jpeg_message, picture, raw_message
-from benchmark.models import compact_model
+from benchmark.models import mobilenet_model
 from benchmark.tables import print_table
 
 IMAGES, RATE_HZ = 150, 10.0
@@ -19,7 +19,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """640x480 rgb8 and JPEG from another process, at a rate that the network keeps up with."""
     image = picture()
     with tempfile.TemporaryDirectory() as folder:
-        model = compact_model(Path(folder))
+        model = mobilenet_model(Path(folder))
         rows = [_row("rgb8", model, raw_message(image)), _row("jpeg", model, jpeg_message(image))]
     header = [
         "640x480",

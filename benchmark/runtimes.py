@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every runtime side by side: VGG16-NetVLAD-PCA at 300x200 on all cores, and a MobileNet at 320x240 on one.
+"""Every runtime side by side: VGG16-NetVLAD-PCA on all cores; a MobileNet and the shipped model on one.
 
 The first is compared with the graph of netvlad_tf_open, restored in a session of TensorFlow 1 as there, and
 as the same graph made with Keras. Each runs in a process of its own, and all take turns, one image at a time.
@@ -20,8 +20,9 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from benchmark.models import compact_model
+from benchmark.models import mobilenet_model
 from benchmark.tables import console, print_table
+from netvlad_ros.shipped import model_path
 
 TURNS = 20
 IMAGE = "image.npy"
@@ -74,8 +75,8 @@ class Worker:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Two tables."""
-    for table in (_measure_vgg16, _measure_compact):
+    """Three tables."""
+    for table in (_measure_vgg16, _measure_mobilenet, _measure_compact):
         with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
             table(Path(folder), arguments.images or "")
 
@@ -90,10 +91,17 @@ def _measure_vgg16(folder: Path, images: str) -> None:
     _print(f"VGG16-NetVLAD-PCA, 300x200, {cores} threads", workers)
 
 
+def _measure_mobilenet(folder: Path, images: str) -> None:
+    _measure_on_one("MobileNet-NetVLAD", mobilenet_model(folder), folder, images)
+
+
 def _measure_compact(folder: Path, images: str) -> None:
-    model, size = compact_model(folder), (320, 240)
-    files = _exported(model, folder, size, images)
-    _print("MobileNet-NetVLAD, 320x240, 1 thread", _run([model, *files], folder, 1))
+    _measure_on_one("The model of this package", model_path(""), folder, images)
+
+
+def _measure_on_one(name: str, model: Path, folder: Path, images: str) -> None:
+    files = _exported(model, folder, (320, 240), images)
+    _print(f"{name}, 320x240, 1 thread", _run([model, *files], folder, 1))
 
 
 def _exported(model: Path, folder: Path, size: tuple[int, int], images: str) -> list[Path]:

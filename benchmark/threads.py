@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.models import compact_model
+from benchmark.models import mobilenet_model
 from benchmark.tables import print_table
 
 KEYFRAMES, IMAGES = 2_000, 60
@@ -41,7 +41,7 @@ def _made(folder: Path) -> tuple[str, ...]:
     from netvlad_ros.export.formats import format_of
     from netvlad_ros.model import load_model
 
-    network = load_model(compact_model(folder))
+    network = load_model(mobilenet_model(folder))
     for file in FILES[1:]:
         export_network(network, folder / file, format_of(folder / file, None), "fp32", (320, 240))
     return FILES
