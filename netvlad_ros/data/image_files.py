@@ -117,15 +117,21 @@ def read_picture(path: Path, name: str) -> Picture:
 def read_image(path: str | Path) -> np.ndarray:
     """uint8 RGB (H, W, 3), turned as its camera was held. Raises ImageError if it can't be read."""
     try:
-        content = np.frombuffer(Path(path).read_bytes(), np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        image = decode(np.frombuffer(Path(path).read_bytes(), np.uint8))
     except OSError as error:
         raise ImageError(f"{path}: can't read the image ({error.strerror}).") from None
-    except cv2.error:  # such as a header of more pixels than OpenCV allows
-        image = None
     if image is None:
         raise ImageError(f"{path}: expected an image, got a file of another kind or a damaged one.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def decode(content: np.ndarray) -> np.ndarray | None:
+    """uint8 RGB (H, W, 3) from the bytes of an image file; None if they are none."""
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error:  # such as a header of more pixels than OpenCV allows
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _files(folder: Path) -> Iterator[Path]:

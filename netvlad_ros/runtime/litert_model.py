@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A .tflite file, run by LiteRT on a CPU."""
 
+import threading
 import zipfile
 from pathlib import Path
 
@@ -20,14 +21,16 @@ class LiteRTModel:
         self._interpreter = interpreter
         self._input = interpreter.get_input_details()[0]["index"]
         self._output = interpreter.get_output_details()[0]["index"]
+        self._running = threading.Lock()
 
     def forward(self, images_rgb: np.ndarray) -> np.ndarray:
         return np.concatenate([self._one(image) for image in images_rgb])
 
     def _one(self, image_rgb: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input, image_rgb[None])
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+        with self._running:
+            self._interpreter.set_tensor(self._input, image_rgb[None])
+            self._interpreter.invoke()
+            return self._interpreter.get_tensor(self._output)
 
 
 def open_model(

@@ -44,7 +44,7 @@ class RunnableModel(Protocol):
     description: ModelDescription
 
     def forward(self, images_rgb: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 RGB -> (B, dims) float32 of unit length."""
+        """(B, H, W, 3) uint8 RGB -> (B, dims) float32 of unit length; may be called from several threads."""
 
 
 def read_description(text: str | bytes | None, path: Any) -> ModelDescription:

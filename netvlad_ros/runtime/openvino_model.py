@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An OpenVINO file (.xml beside its .bin), run on a CPU or an Intel GPU."""
 
+import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -31,13 +32,15 @@ class OpenVINOModel:
             settings["INFERENCE_NUM_THREADS"] = thread_count(threads)
         model.reshape([1, *list(model.input().partial_shape)[1:]])
         self._request = ov.Core().compile_model(model, device, settings).create_infer_request()
+        self._running = threading.Lock()
 
     def forward(self, images_rgb: np.ndarray) -> np.ndarray:
         return np.concatenate([self._one(image) for image in images_rgb])
 
     def _one(self, image_rgb: np.ndarray) -> np.ndarray:
-        self._request.infer([np.ascontiguousarray(image_rgb)[None]])
-        return self._request.get_output_tensor().data.copy()  # the next image overwrites it
+        with self._running:
+            self._request.infer([np.ascontiguousarray(image_rgb)[None]])
+            return self._request.get_output_tensor().data.copy()  # the next image overwrites it
 
 
 def open_model(

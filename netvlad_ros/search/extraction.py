@@ -16,8 +16,9 @@ from netvlad_ros.errors import DescriptorError, ImageError
 from netvlad_ros.search.descriptor_cache import DescriptorCache
 
 BATCH = 4
-# Batches that are read while the network is busy with another.
-READ_AHEAD = 2
+# Threads that each read a batch and run the network on it: two networks at a time use cores better than one,
+# and another batch is read meanwhile. `python -m benchmark folder` shows what it brings.
+WORKERS = 3
 # Descriptors that are handed on at once.
 BLOCK_BYTES = 256 << 20
 
@@ -39,7 +40,7 @@ class BatchExtractor(Protocol):
     fingerprint: str
 
     def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(len(images), dims) float32 of unit length. Raises ImageError."""
+        """(len(images), dims) float32 of unit length; from several threads at once. Raises ImageError."""
 
 
 @dataclass
@@ -57,12 +58,18 @@ class Extraction:
     problem: str = ""
 
 
+class _Found(NamedTuple):
+    """Descriptors, and problems of the images that can't be used; by index."""
+
+    descriptors: dict[int, np.ndarray]
+    problems: dict[int, str]
+
+
 class _Group(NamedTuple):
-    """Some images: those whose descriptors are known, and those that are being read."""
+    """Some images: those whose descriptors are known, and what becomes of the others."""
 
     known: dict[int, np.ndarray]
-    missing: list[int]
-    images: "Future[list[np.ndarray | ImageError]]"
+    others: Future[_Found]
 
 
 def descriptor_blocks(
@@ -127,27 +134,20 @@ def described(
     progress: Progress = iter,
     batch: int = BATCH,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and descriptor (dims,) of each image that can be used, in order; see descriptor_blocks()."""
+    """Index and descriptor (dims,) of each image that can be used, in order; see descriptor_blocks().
 
-    def finished(group: _Group) -> Iterator[tuple[int, np.ndarray]]:
-        found = group.known | _extracted(source, group, extractor, cache, told)
-        yield from sorted(found.items())
-
+    Memory: WORKERS batches in the network at a time.
+    """
     waiting: deque[_Group] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="describe") as workers:
         for indices in _batches(progress(range(len(source.names))), batch):
             known = _cached(source, indices, cache)
-            told.reused += len(known)
             missing = [index for index in indices if index not in known]
-            waiting.append(_Group(known, missing, reader.submit(_read, source, missing)))
-            if len(waiting) > READ_AHEAD:
-                yield from finished(waiting.popleft())
+            waiting.append(_Group(known, workers.submit(_read_and_run, source, missing, extractor)))
+            if len(waiting) > WORKERS:
+                yield from _finished(source, waiting.popleft(), cache, told)
         while waiting:
-            yield from finished(waiting.popleft())
-
-
-def _block(rows: list[np.ndarray], indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack(rows), np.array(indices, np.int64)
+            yield from _finished(source, waiting.popleft(), cache, told)
 
 
 def _batches(indices: Iterable[int], size: int) -> Iterator[list[int]]:
@@ -156,62 +156,61 @@ def _batches(indices: Iterable[int], size: int) -> Iterator[list[int]]:
         yield part
 
 
-def _read(source: ImageSource, indices: Sequence[int]) -> list[np.ndarray | ImageError]:
-    images: list[np.ndarray | ImageError] = []
-    for index in indices:
-        try:
-            images.append(source.read(index))
-        except ImageError as error:
-            images.append(error)
-    return images
-
-
-def _extracted(
-    source: ImageSource,
-    group: _Group,
-    extractor: BatchExtractor,
-    cache: DescriptorCache,
-    told: Extraction,
-) -> dict[int, np.ndarray]:
-    """Descriptors by index; those of images that can't be used are missing, and told."""
-    images = dict(zip(group.missing, group.images.result(), strict=True))
-    read = {index: image for index, image in images.items() if isinstance(image, np.ndarray)}
-    found, problems = _run(read, extractor)
-    problems |= {i: str(image) for i, image in images.items() if isinstance(image, ImageError)}
-    for index in sorted(problems):
-        problem = problems[index].removeprefix(f"{source.file(index)}: ")
-        told.skipped.append(Skipped(_shown(source.names[index]), problem))
-    told.extracted += len(found)
-    for index, descriptor in found.items():
-        cache.keep(_shown(source.names[index]), source.file(index), descriptor)
-    return found
-
-
-def _run(
-    images: dict[int, np.ndarray], extractor: BatchExtractor
-) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-    """Descriptors, and problems of the others; a batch that fails is run again one by one."""
-    if not images:
-        return {}, {}
-    try:
-        return dict(zip(images, extractor.extract_batch([*images.values()]), strict=True)), {}
-    except (ImageError, DescriptorError) as error:
-        if len(images) == 1:
-            return {}, {next(iter(images)): str(error)}
-    found: dict[int, np.ndarray] = {}
-    problems: dict[int, str] = {}
-    for index, image in images.items():
-        one, problem = _run({index: image}, extractor)
-        found |= one
-        problems |= problem
-    return found, problems
-
-
 def _cached(
     source: ImageSource, indices: Sequence[int], cache: DescriptorCache
 ) -> dict[int, np.ndarray]:
     found = {i: cache.find(_shown(source.names[i]), source.file(i)) for i in indices}
     return {index: descriptor for index, descriptor in found.items() if descriptor is not None}
+
+
+def _read_and_run(source: ImageSource, indices: Sequence[int], extractor: BatchExtractor) -> _Found:
+    images: dict[int, np.ndarray] = {}
+    problems: dict[int, str] = {}
+    for index in indices:
+        try:
+            images[index] = source.read(index)
+        except ImageError as error:
+            problems[index] = str(error)
+    descriptors, refused = _run(images, extractor)
+    return _Found(descriptors, problems | refused)
+
+
+def _run(images: dict[int, np.ndarray], extractor: BatchExtractor) -> _Found:
+    """A batch that fails is run again one by one."""
+    if not images:
+        return _Found({}, {})
+    try:
+        found = extractor.extract_batch([*images.values()])
+        return _Found(dict(zip(images, found, strict=True)), {})
+    except (ImageError, DescriptorError) as error:
+        if len(images) == 1:
+            return _Found({}, {next(iter(images)): str(error)})
+    descriptors: dict[int, np.ndarray] = {}
+    problems: dict[int, str] = {}
+    for index, image in images.items():
+        one, problem = _run({index: image}, extractor)
+        descriptors |= one
+        problems |= problem
+    return _Found(descriptors, problems)
+
+
+def _finished(
+    source: ImageSource, group: _Group, cache: DescriptorCache, told: Extraction
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Keeps and tells what became of a group; passes on what can be used."""
+    new, problems = group.others.result()
+    for index in sorted(problems):
+        problem = problems[index].removeprefix(f"{source.file(index)}: ")
+        told.skipped.append(Skipped(_shown(source.names[index]), problem))
+    for index, descriptor in new.items():
+        cache.keep(_shown(source.names[index]), source.file(index), descriptor)
+    told.reused += len(group.known)
+    told.extracted += len(new)
+    yield from sorted((group.known | new).items())
+
+
+def _block(rows: list[np.ndarray], indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack(rows), np.array(indices, np.int64)
 
 
 def _shown(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from netvlad_ros.data.image_files import decode
 from netvlad_ros.errors import WorldError
 from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
 from netvlad_ros.training.worlds.groups import Group, GroupConfig, groups
@@ -136,9 +137,7 @@ class Shard:
             file.seek(int(offsets[0]))
             data = np.frombuffer(file.read(int(offsets[-1] - offsets[0])), np.uint8)
         starts = offsets - offsets[0]
-        decoded = [
-            cv2.imdecode(data[starts[i] : starts[i + 1]], cv2.IMREAD_COLOR_RGB) for i in which
-        ]
+        decoded = [decode(data[starts[i] : starts[i + 1]]) for i in which]
         if any(image is None for image in decoded):
             raise WorldError(f"{self._pictures}: holds a broken picture; delete the file.")
         return np.stack([image for image in decoded if image is not None])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What all baselines have in common: an extractor's interface around one function."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.preprocessing import network_input
+
+# OpenCV does not say that its detectors may be used by several threads at once.
+_DESCRIBING = threading.Lock()
 
 
 class Baseline(ABC):
@@ -28,7 +32,9 @@ class Baseline(ABC):
 
         image: uint8, RGB (H, W, 3) or grey (H, W). Raises ImageError for what is no picture of a place.
         """
-        described = self.describe(grey(image, self.size_px))
+        small = grey(image, self.size_px)
+        with _DESCRIBING:
+            described = self.describe(small)
         if not described.any():  # a blank wall must be a miss, not be left out of the count
             described = np.ones(self.dims)
         return (described / np.linalg.norm(described)).astype(np.float32)

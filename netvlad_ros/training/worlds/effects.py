@@ -6,6 +6,7 @@ import functools
 import cv2
 import numpy as np
 
+from netvlad_ros.data.image_files import decode
 from netvlad_ros.training.worlds.camera import Camera
 from netvlad_ros.training.worlds.conditions import Conditions
 
@@ -138,5 +139,5 @@ def _fallen(rng: np.random.Generator, image: np.ndarray, weather: str) -> np.nda
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
     done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if done else None
+    decoded = decode(data) if done else None
     return image if decoded is None else decoded
