@@ -5,6 +5,7 @@ import argparse
 import csv
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,25 @@ FROM_SCRATCH = (
     "run.chunk_images=12",
     "run.whitening_dims=0",
 )
+# From where the shipped model ends.
+DESCENT = (
+    "data.validation=",
+    "loss.name=multi_similarity",
+    "loss.positive_scale=2.0",
+    "loss.negative_scale=40.0",
+    "loss.similarity_base=0.4",
+    "optimiser.name=adam",
+    "optimiser.weight_decay=0.0",
+    "optimiser.clip_norm=1.0",
+    "optimiser.schedule=constant",
+    "optimiser.warm_up_steps=20",
+    "run.epochs=1",
+    "run.steps_per_epoch=100",
+    "run.chunk_images=20",
+    "run.whitening=places",
+    "run.whitening_dims=640",
+    "run.whitening_images=8000",
+)
 # Nights may be dark: here nothing is refused.
 CONFIG = ExtractorConfig(min_contrast=0.0)
 
@@ -94,7 +114,6 @@ def _ingredients(begun: Beginnings, model: str | None) -> list[Row]:
     recipe, sharp = begun.config(), begun.config("clusters.second_share=0.01")
     plain = begun.config("augmentation.level=none")
     few = begun.config("initial.whitening_images=2000")
-    shipped = model_path(model)
     return [
         Row("RootSIFT-VLAD of OpenCV, vocabulary of the same worlds", begun.rootsift_vlad),
         Row(
@@ -105,7 +124,8 @@ def _ingredients(begun: Beginnings, model: str | None) -> list[Row]:
         Row(
             "and softer assignment: as training begins", lambda: _open(begun.with_places(recipe)), 4
         ),
-        Row(f"and learning: {shipped.name}", lambda: _open(shipped), 5),
+        Row("the model that is shipped, or --model", lambda: _open(model_path(model)), 5),
+        Row("5 and 100 steps of gradient descent", lambda: _open(_descended(begun)), 5),
         Row("5 without augmentation", lambda: _open(begun.with_places(plain)), 5),
         Row("5 from 2,000 images", lambda: _open(begun.with_places(few)), 5),
         Row("5 without whitening", lambda: _open(begun.clusters_only(recipe)), 5),
@@ -122,21 +142,32 @@ def _of_worlds(begun: Beginnings, worlds: int) -> Callable[[], BatchExtractor]:
 
 
 def _from_scratch(begun: Beginnings) -> Path:
-    run = begun.trained(begun.config(*FROM_SCRATCH), _Told())
+    return _trained(begun, "from random weights", FROM_SCRATCH)
+
+
+def _descended(begun: Beginnings) -> Path:
+    return _trained(begun, "gradient descent", DESCENT)
+
+
+def _trained(begun: Beginnings, name: str, settings: Sequence[str]) -> Path:
+    run = begun.trained(begun.config(*settings), _Told(name))
     with (run / "log.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     console.print(
-        f"from random weights: loss {np.mean(losses[:10]):.3g} in the first 10 steps, "
+        f"{name}: loss {np.mean(losses[:10]):.3g} in the first 10 steps, "
         f"{np.mean(losses[-10:]):.3g} in the last 10 of {len(losses)}"
     )
     return run / MODEL
 
 
+@dataclass(frozen=True)
 class _Told:
-    """A Listener that prints."""
+    """A Listener that prints, with the name of the run."""
+
+    name: str
 
     def said(self, sentence: str) -> None:
-        console.print(f"from random weights: {sentence}")
+        console.print(f"{self.name}: {sentence}")
 
     def stepped(self, step: int, last_step: int, loss: float) -> None:
         """Nothing: the log has it."""

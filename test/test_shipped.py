@@ -12,6 +12,7 @@ import netvlad_ros.shipped
 from netvlad_ros.cli import main
 from netvlad_ros.errors import ModelError
 from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.model import load_model
 from netvlad_ros.shipped import SHIPPED_MODEL, model_path
 
 MOST_BYTES = 6_000_000
@@ -30,9 +31,21 @@ def pictures() -> list[np.ndarray]:
     return [cv2.resize(each, (320, 240), interpolation=cv2.INTER_CUBIC) for each in coarse]
 
 
-@pytest.mark.parametrize("nothing", ["", None])
-def test_an_empty_model_is_the_shipped_one(nothing: str | None) -> None:
-    assert model_path(nothing) == SHIPPED_MODEL
+@pytest.mark.parametrize("name", ["", None, "compact"])
+def test_an_empty_model_is_the_shipped_one(name: str | None) -> None:
+    assert model_path(name) == SHIPPED_MODEL
+
+
+def test_a_model_of_ones_own_may_be_called_compact(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compact").mkdir()  # such as a SavedModel
+    assert model_path("compact") == Path("compact")
+
+
+def test_it_loads_as_a_network_by_its_name(extractor: NetVLADExtractor) -> None:
+    assert load_model("compact").fingerprint() == extractor.description.fingerprint
 
 
 def test_a_named_model_is_taken_as_it_is() -> None:

@@ -24,6 +24,7 @@ from netvlad_ros.model.layers import (
     NetVLAD,
     register,
 )
+from netvlad_ros.shipped import model_path
 
 
 @register
@@ -155,9 +156,12 @@ def save_model(model: NetVLADNetwork, path: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_model(path: str | Path) -> NetVLADNetwork:
-    """A network from its .keras file. Raises ModelError that says what is wrong with the file."""
-    path = Path(path)
+def load_model(path: str | Path = "") -> NetVLADNetwork:
+    """A network from its .keras file; left out, or `compact`, the one that comes with this package.
+
+    Raises ModelError that says what is wrong with the file.
+    """
+    path = model_path(path)
     if not path.is_file():
         raise ModelError(
             f"{path}: there is no such model file; `netvlad import-weights` makes one from other projects' "

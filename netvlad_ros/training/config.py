@@ -69,7 +69,9 @@ class InitialConfig(Section):
     """What the network starts as."""
 
     model: str = param(
-        "", "Path of a .keras model to start from; empty starts from random weights."
+        "",
+        "Path of a .keras model to start from, or `compact` for the one that comes with this package; empty "
+        "starts from random weights.",
     )
     take: str = param(
         "all",

@@ -3,7 +3,6 @@
 
 import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -105,7 +104,7 @@ def single(network: NetVLADNetwork) -> NetVLADNetwork:
 def _network(config: TrainingConfig) -> NetVLADNetwork:
     if not config.initial.model:
         return build_network(_at_size(config.network, config))
-    given = load_model(Path(config.initial.model))
+    given = load_model(config.initial.model)
     if config.initial.take == "all":
         network = build_network(_at_size(given.network, config))
         network.set_weights(given.get_weights())
