@@ -19,6 +19,8 @@ def quiet_start_up() -> Iterator[None]:
     if os.environ.setdefault(LOG_LEVEL, "2") == "0":
         yield
         return
+    # That each new size of images is compiled is no news.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     stderr = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -3,7 +3,25 @@
 
 import logging
 
-from netvlad_ros.quiet import logging_undisturbed
+import pytest
+
+from netvlad_ros.quiet import LOG_LEVEL, logging_undisturbed, quiet_start_up
+
+
+@pytest.mark.parametrize(("asked", "level"), [("2", logging.ERROR), ("0", logging.NOTSET)])
+def test_tensorflow_warns_only_who_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str, level: int
+) -> None:
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.NOTSET)
+    monkeypatch.setenv(LOG_LEVEL, asked)
+    try:
+        with quiet_start_up():
+            pass
+        assert logger.level == level
+    finally:
+        logger.setLevel(before)
 
 
 def test_the_root_logger_is_as_it_was_whatever_a_library_did_to_it() -> None:
