@@ -29,6 +29,7 @@ with quiet_start_up():
     )
     from netvlad_ros.config import ExtractorConfig
     from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.figures import save_figure
     from netvlad_ros.search.extraction import BatchExtractor
     from netvlad_ros.shipped import model_path
     from netvlad_ros.training.data import open_data
@@ -248,4 +249,4 @@ def draw_curve(
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     figure.legend(title="dotted: OpenCV's\nRootSIFT-VLAD", loc="outside right upper")
-    figure.savefig(path)
+    save_figure(figure, path)

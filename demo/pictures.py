@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from netvlad_ros.evaluation.pictures import RIGHT, WRONG, PicturePair
 from netvlad_ros.evaluation.precision_recall import PrecisionRecall, PrecisionRecallCurve
+from netvlad_ros.figures import save_figure
 
 LAP_COLOURS = ("#e08a00", "#27408b")  # of the sun, and of the night
 FAINT = "#9a9a9a"
@@ -52,7 +52,7 @@ def draw_map(path: Path, drive: DriveMap, names: Sequence[str], title: str) -> N
     _draw_flat(flat, drive, names)
     figure.legend(*flat.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     _draw_lifted(figure.add_subplot(1, 2, 2, projection="3d"), drive, names)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_flat(axes: Any, drive: DriveMap, names: Sequence[str]) -> None:
@@ -107,7 +107,7 @@ def draw_precision_recall(
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.03))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def draw_best_pairs(path: Path, shown: Sequence[ShownPair], names: Sequence[str]
         figure.text(0.5, 0.4, "none", ha="center")
     for cell, each in zip(cells.flat, shown, strict=False):
         _draw_pair(cell, each)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_pair(cell: SubFigure, shown: ShownPair) -> None:
@@ -148,8 +148,3 @@ def _draw_pair(cell: SubFigure, shown: ShownPair) -> None:
         axes.set_xlabel(f"keyframe {keyframe}", fontsize=9)
         for spine in axes.spines.values():
             spine.set(color=pair.colour, linewidth=2)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    figure.savefig(path, metadata={"Software": None})

@@ -4,7 +4,6 @@
 import signal
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 from netvlad_ros.errors import NetVLADError
 
@@ -21,12 +20,7 @@ class Programs:
     def __enter__(self) -> "Programs":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         before = signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # a second Ctrl-C leaves nothing behind

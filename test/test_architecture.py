@@ -16,7 +16,17 @@ PACKAGE = ROOT / "netvlad_ros"
 
 # From the bottom to the top: a part imports from its own layer and from those above it in this list.
 LAYERS = [
-    {"cache", "config", "config_files", "constants", "errors", "quiet", "shipped", "threads"},
+    {
+        "cache",
+        "config",
+        "config_files",
+        "constants",
+        "errors",
+        "figures",
+        "quiet",
+        "shipped",
+        "threads",
+    },
     {"data", "preprocessing"},
     {"model"},
     {"runtime", "weights"},
@@ -55,6 +65,7 @@ OPTIONAL = {
     "panda3d",
     "scipy",
     "torch",
+    "trimesh",
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PROJECT_FILES = [

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from netvlad_ros.errors import NetVLADError
+from netvlad_ros.figures import save_figure
 
 RIGHT, WRONG, UNKNOWN, TRUTH = "#1a9850", "#e3172d", "#1e78ff", "#00d5ff"
 TOO_RECENT = "#e4e4e4"
@@ -79,7 +78,7 @@ def draw_similarity_matrix(
     _mark(axes, pairs, len(recording.times_s))
     _label_axes(axes, recording.times_s)
     axes.legend(handles=_legend(pairs, truth), loc="upper right", framealpha=1.0, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_pairs(
@@ -101,7 +100,7 @@ def draw_pairs(
     cells = figure.subfigures(rows, PAIRS_PER_ROW, squeeze=False, hspace=0.03, wspace=0.05)
     for cell, pair, both in zip(cells.flat, pairs, images, strict=False):
         _draw_pair(cell, pair, both, times_s)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def choose_pairs(pairs: Sequence[PicturePair], count: int = PAIRS_PER_SHEET) -> list[PicturePair]:
@@ -206,14 +205,3 @@ def _draw_pair(
         axes.set_xlabel(f"keyframe {index} at {times_s[index]:.1f} s", fontsize=9)
         for spine in axes.spines.values():
             spine.set(color=pair.colour, linewidth=3)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes the file without a date or a version, so that it depends on what it shows only."""
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, metadata={"Software": None})
-    except OSError as error:
-        raise NetVLADError(
-            f"{path}: can't write the picture ({error.strerror or error})."
-        ) from None

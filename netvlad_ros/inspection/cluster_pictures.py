@@ -2,7 +2,6 @@
 """Pictures of what NetVLAD makes of an image: its cells in the colours of their clusters."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,11 @@ import cv2
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from netvlad_ros.errors import NetVLADError
+from netvlad_ros.figures import save_figure
 from netvlad_ros.inspection.colours import palette
 from netvlad_ros.model.assignments import Assignments
 
@@ -60,7 +58,7 @@ def draw_clusters(path: Path, view: View, title: str) -> None:
     _draw_legend(figure.add_subplot(grid[:, 2]), view.assignments)
     _draw_mass(figure.add_subplot(grid[1, :2]), view.assignments)
     _draw_energy(figure.add_subplot(grid[2, :2]), view.assignments)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_cluster_sheet(path: Path, views: Sequence[View], title: str) -> None:
@@ -77,7 +75,7 @@ def draw_cluster_sheet(path: Path, views: Sequence[View], title: str) -> None:
     for axes, view in zip(all_axes, views, strict=False):
         _draw_cells(axes, view)
         _no_ticks(axes, f"{view.name}\n{_sharpness(view.assignments)}", size=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def cluster_name(number: int, clusters: int) -> str:
@@ -229,15 +227,3 @@ def _colour(number: int, clusters: int) -> str:
 def _no_ticks(axes: Axes, label: str, size: int = 10) -> None:
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(label, fontsize=size, parse_math=False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes the file without a date or a version, so that it depends on what it shows only."""
-    FigureCanvasAgg(figure)
-    try:
-        with warnings.catch_warnings():  # a name may have letters that the font lacks
-            warnings.simplefilter("ignore", UserWarning)
-            figure.savefig(path, metadata={"Software": None})
-    except (OSError, ValueError) as error:  # ValueError for a suffix that is no kind of picture
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise NetVLADError(f"{path}: can't write the picture ({reason}).") from None

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Sheets of pictures: queries beside the images of the gallery that look most like them."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from netvlad_ros.data.image_files import read_image
-from netvlad_ros.errors import ImageError, NetVLADError
+from netvlad_ros.errors import ImageError
+from netvlad_ros.figures import save_figure
 from netvlad_ros.search.gallery import Answer, Gallery, GalleryMatch
 
 DPI = 100
@@ -89,7 +88,7 @@ def _draw(path: Path, title: str, tiles: Sequence[_Tile], size_px: tuple[int, in
         _write(figure, canvas, (x, below + 18), tile.name, NAME_PT, size_px[0])
     _write(figure, canvas, (GAP_PX, 14), title, TITLE_PT, width - 2 * GAP_PX)
     figure.figimage(canvas)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _framed(tile: _Tile, size_px: tuple[int, int]) -> np.ndarray:
@@ -124,16 +123,3 @@ def _shortened(text: str, length: int) -> str:
         return text
     half = (length - 1) // 2
     return f"{text[:half]}…{text[len(text) - half :]}"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes the file without a date or a version, so that it depends on what it shows only."""
-    FigureCanvasAgg(figure)
-    try:
-        with warnings.catch_warnings():  # a name may have letters that the font lacks
-            warnings.simplefilter("ignore", UserWarning)
-            figure.savefig(path, metadata={"Software": None})
-    except OSError as error:
-        raise NetVLADError(
-            f"{path}: can't write the picture ({error.strerror or error})."
-        ) from None

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """One world: a seed and a kind in, pictures from any pose out."""
 
-from types import TracebackType
-
 import numpy as np
 
 from netvlad_ros.errors import WorldError
@@ -49,12 +47,7 @@ class World:
     def __enter__(self) -> "World":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
