@@ -47,10 +47,12 @@ def open_data(config: TrainingConfig, folder: Path) -> TrainingData:
     folder: of the run, where descriptors are kept that are mined from.
     Raises NetVLADError.
     """
-    validation = _validation(config)
     if config.data.source == WORLDS:
-        return _of_worlds(config, validation)
-    return _of_places(config, validation, folder)
+        return _of_worlds(config, _validation(config))
+    dataset = _places(
+        config.data, config.data.source
+    )  # before anything is rendered to validate with
+    return _of_places(dataset, config, _validation(config), folder)
 
 
 def rendering(config: DataConfig, worlds: int, first_seed: int) -> Rendering:
@@ -79,10 +81,11 @@ def _of_worlds(config: TrainingConfig, validation: Validation | None) -> Trainin
     )
 
 
-def _of_places(config: TrainingConfig, validation: Validation | None, folder: Path) -> TrainingData:
+def _of_places(
+    dataset: PlaceDataset, config: TrainingConfig, validation: Validation | None, folder: Path
+) -> TrainingData:
     from netvlad_ros.training.mining import mined_tuples
 
-    dataset = _places(config.data, config.data.source)
     size_px = (config.data.image_width_px, config.data.image_height_px)
     return TrainingData(
         _prepared(mined_tuples(dataset, config, folder), config),

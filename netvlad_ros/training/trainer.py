@@ -97,11 +97,11 @@ class _Run:
         self._config, self._folder, self._listener = config, folder, listener
         self._strategy, self._is_chief = strategy, is_chief(strategy)
         _prepare_folder(folder, config, resume, self._is_chief)
-        self._data: TrainingData = open_data(config, folder)
         with strategy.scope():
             self._model = initial_network(config)
             freeze(self._model, config.initial.frozen_up_to)
             self._optimiser = make_optimiser(config.optimiser, config.run.precision)
+        self._data: TrainingData = open_data(config, folder)  # may render for long
         self._step = TrainingStep(self._model, self._optimiser, config, strategy)
         self._forward = compile_forward(self._model, "auto")
         self._epoch_steps = config.run.steps_per_epoch or self._data.source.steps_per_epoch
