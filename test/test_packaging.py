@@ -40,7 +40,17 @@ PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "Py
 WITHOUT_ROSDEP_KEY = {"faiss", "keras", "rosbags", "tensorflow"}
 # Imported only where somebody asks for what needs it (the extras of pyproject.toml, Keras backends); errors
 # there say how to install it.
-OPTIONAL = {"ai_edge_litert", "jax", "nncf", "onnx", "onnxruntime", "openvino", "panda3d", "torch"}
+OPTIONAL = {
+    "ai_edge_litert",
+    "jax",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "panda3d",
+    "torch",
+    "trimesh",
+}
 
 
 # --- Lists that have to agree -------------------------------------------------------------------------
