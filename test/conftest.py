@@ -29,6 +29,22 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def netvlad(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs `netvlad("info", model)` in this process, with a cache of its own; exit code, stdout, stderr."""
+    from netvlad_ros import cli
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
 class Process:
     """A program that runs on its own and whose output is kept."""
 

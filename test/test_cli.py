@@ -28,32 +28,12 @@ NETVLAD = [sys.executable, "-m", "netvlad_ros.cli"]
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def netvlad(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process; exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with made-up weights, always the same."""
-    import keras
+    from tiny_networks import save_tiny_network
 
-    from netvlad_ros.config import NetworkConfig
-    from netvlad_ros.model import build_network, save_model
-
-    path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    network = NetworkConfig(
-        backbone="mobilenet", backbone_width=0.25, cut_layer="conv_pw_3_relu", clusters=4
-    )
-    keras.utils.set_random_seed(0)
-    save_model(build_network(network), path)
-    return path
+    return save_tiny_network(tmp_path_factory.mktemp("model") / "tiny.keras")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Networks that are built and run in no time."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from netvlad_ros.config import NetworkConfig
-from netvlad_ros.model import NetVLADNetwork, build_network
+from netvlad_ros.model import NetVLADNetwork, build_network, save_model
 
 
 def tiny_network(**values: Any) -> NetVLADNetwork:
@@ -18,3 +19,9 @@ def tiny_network(**values: Any) -> NetVLADNetwork:
         "cut_layer": "conv_pw_3_relu",
     }
     return build_network(NetworkConfig(**(own | {"clusters": 4} | values)))
+
+
+def save_tiny_network(path: Path, **values: Any) -> Path:
+    """The file of such a network."""
+    save_model(tiny_network(**values), path)
+    return path

@@ -2,35 +2,28 @@
 """`netvlad cluster` gives a model the clusters of some images, and says which of them it could not use."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
 import pytest
-from tiny_networks import tiny_network
+from tiny_networks import save_tiny_network
 
-from netvlad_ros import cli
-from netvlad_ros.model import load_model, save_model
+from netvlad_ros.model import load_model
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def cluster(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process; exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main(["cluster", *map(str, words)])
-        return code, *capsys.readouterr()
-
-    return run
+def cluster(netvlad: Run) -> Run:
+    return partial(netvlad, "cluster")
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    save_model(tiny_network(whitening_dims=8), tmp_path / "model.keras")
-    return tmp_path / "model.keras"
+    return save_tiny_network(tmp_path / "model.keras", whitening_dims=8)
 
 
 @pytest.fixture

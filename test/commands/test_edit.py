@@ -2,6 +2,7 @@
 """`netvlad edit` says what it changed, and writes nothing where it can't do what it was told."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,42 +10,30 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from tiny_networks import save_tiny_network
 
 from netvlad_ros import cli
-from netvlad_ros.config import NetworkConfig
 from netvlad_ros.extractor import NetVLADExtractor
-from netvlad_ros.model import build_network, load_model, save_model
+from netvlad_ros.model import load_model
 
 Run = Callable[..., tuple[int, str, str]]
 DIMS = 4 * 32
 
 
 @pytest.fixture
-def edit(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process; exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main(["edit", *map(str, words)])
-        return code, *capsys.readouterr()
-
-    return run
+def edit(netvlad: Run) -> Run:
+    return partial(netvlad, "edit")
 
 
 def saved(path: Path, **values: Any) -> Path:
     """A small model with made-up weights."""
-    keras.utils.set_random_seed(2)
-    network: dict[str, Any] = {
-        "backbone": "mobilenet",
-        "backbone_width": 0.25,
-        "cut_layer": "conv_pw_2_relu",
-        "clusters": 4,
+    own: dict[str, Any] = {
         "input_width_px": 64,
         "input_height_px": 48,
         "input_offset": (120.0, 110.0, 100.0),
         "input_scale": (2 / 255,),
     }
-    save_model(build_network(NetworkConfig(**network | values)), path)
-    return path
+    return save_tiny_network(path, **own | values)
 
 
 @pytest.fixture

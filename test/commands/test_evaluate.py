@@ -9,23 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from netvlad_ros import cli
-
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def netvlad(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
-    """Runs a command in this process, with a cache of its own; exit code, stdout, stderr."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main([*map(str, words)])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

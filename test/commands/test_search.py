@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from tiny_networks import save_tiny_network
 
 from netvlad_ros import cli
 
@@ -21,40 +23,15 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def search(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
-    """Runs the command in this process, with a cache of its own; exit code, stdout, stderr."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main(["search", *map(str, words)])
-        return code, *capsys.readouterr()
-
-    return run
+def search(netvlad: Run) -> Run:
+    return partial(netvlad, "search")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with made-up weights, always the same."""
-    import keras
-
-    from netvlad_ros.config import NetworkConfig
-    from netvlad_ros.model import build_network, save_model
-
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    keras.utils.set_random_seed(0)
-    network = NetworkConfig(
-        backbone="mobilenet",
-        backbone_width=0.25,
-        cut_layer="conv_pw_2_relu",
-        clusters=4,
-        input_width_px=64,
-        input_height_px=48,
-        input_scale=(1 / 255,),
-    )
-    save_model(build_network(network), path)
-    return path
+    return save_tiny_network(path, input_width_px=64, input_height_px=48, input_scale=(1 / 255,))
 
 
 def pattern(place: int) -> np.ndarray:

@@ -2,50 +2,37 @@
 """`netvlad show` draws a picture of an image's clusters and tells the same in words."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
-import keras
 import numpy as np
 import pytest
+from tiny_networks import save_tiny_network
 
 from netvlad_ros import cli
-from netvlad_ros.config import NetworkConfig
-from netvlad_ros.model import build_network, save_model
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def show(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
-    """Runs the command in this process and an empty folder; exit code, stdout, stderr."""
+def show(netvlad: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = cli.main(["show", *map(str, words)])
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(netvlad, "show")
 
 
 def saved(path: Path, **values: Any) -> Path:
     """A small model with made-up weights; its cells are eight pixels wide."""
-    keras.utils.set_random_seed(2)
-    network: dict[str, Any] = {
-        "backbone": "mobilenet",
-        "backbone_width": 0.25,
+    own: dict[str, Any] = {
         "cut_layer": "conv_pw_4_relu",
-        "clusters": 4,
         "input_width_px": 64,
         "input_height_px": 48,
         "input_scale": (2 / 255,),
     }
-    save_model(build_network(NetworkConfig(**network | values)), path)
-    return path
+    return save_tiny_network(path, **own | values)
 
 
 @pytest.fixture
