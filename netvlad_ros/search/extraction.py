@@ -16,9 +16,9 @@ from netvlad_ros.errors import DescriptorError, ImageError
 from netvlad_ros.search.descriptor_cache import DescriptorCache
 
 BATCH = 4
-# Threads that each read a batch and run the network on it: two networks at a time use cores better than one,
-# and another batch is read meanwhile. `python -m benchmark folder` shows what it brings.
-WORKERS = 3
+# Batches that run at once, which uses cores better than one; meanwhile one thread reads, in order, as bags
+# want it. `python -m benchmark folder` shows what it brings.
+RUNS = 2
 # Descriptors that are handed on at once.
 BLOCK_BYTES = 256 << 20
 
@@ -56,6 +56,13 @@ class Extraction:
     reused: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     problem: str = ""
+
+
+class _Read(NamedTuple):
+    """Images, and problems of those that can't be read; by index."""
+
+    images: dict[int, np.ndarray]
+    problems: dict[int, str]
 
 
 class _Found(NamedTuple):
@@ -136,15 +143,19 @@ def described(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and descriptor (dims,) of each image that can be used, in order; see descriptor_blocks().
 
-    Memory: WORKERS batches in the network at a time.
+    Memory: RUNS batches in the network at a time, and two that are read ahead.
     """
     waiting: deque[_Group] = deque()
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="describe") as workers:
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="read") as reader,
+        ThreadPoolExecutor(RUNS, thread_name_prefix="run") as runners,
+    ):
         for indices in _batches(progress(range(len(source.names))), batch):
             known = _cached(source, indices, cache)
             missing = [index for index in indices if index not in known]
-            waiting.append(_Group(known, workers.submit(_read_and_run, source, missing, extractor)))
-            if len(waiting) > WORKERS:
+            images = reader.submit(_read, source, missing)
+            waiting.append(_Group(known, runners.submit(_run_when_read, images, extractor)))
+            if len(waiting) > RUNS + 1:
                 yield from _finished(source, waiting.popleft(), cache, told)
         while waiting:
             yield from _finished(source, waiting.popleft(), cache, told)
@@ -163,7 +174,7 @@ def _cached(
     return {index: descriptor for index, descriptor in found.items() if descriptor is not None}
 
 
-def _read_and_run(source: ImageSource, indices: Sequence[int], extractor: BatchExtractor) -> _Found:
+def _read(source: ImageSource, indices: Sequence[int]) -> _Read:
     images: dict[int, np.ndarray] = {}
     problems: dict[int, str] = {}
     for index in indices:
@@ -171,6 +182,11 @@ def _read_and_run(source: ImageSource, indices: Sequence[int], extractor: BatchE
             images[index] = source.read(index)
         except ImageError as error:
             problems[index] = str(error)
+    return _Read(images, problems)
+
+
+def _run_when_read(read: Future[_Read], extractor: BatchExtractor) -> _Found:
+    images, problems = read.result()
     descriptors, refused = _run(images, extractor)
     return _Found(descriptors, problems | refused)
 

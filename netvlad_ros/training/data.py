@@ -49,9 +49,8 @@ def open_data(config: TrainingConfig, folder: Path) -> TrainingData:
     """
     if config.data.source == WORLDS:
         return _of_worlds(config, _validation(config))
-    dataset = _places(
-        config.data, config.data.source
-    )  # before anything is rendered to validate with
+    # First of all, as worlds to validate with may have to be rendered.
+    dataset = _places(config.data, config.data.source)
     return _of_places(dataset, config, _validation(config), folder)
 
 

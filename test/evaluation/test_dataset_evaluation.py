@@ -4,6 +4,7 @@
 import base64
 import json
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,6 +76,23 @@ def test_the_second_time_nothing_is_described(folder: Path):
     assert (first.seen, second.seen) == (12, 0)
     assert (again.database.reused, again.query.reused) == (6, 6)
     assert again.to_json() == results.to_json()
+
+
+def test_images_are_read_in_order_by_one_thread(folder: Path):
+    """Of a bag, whatever comes out of order has to be searched for."""
+    images = read_places(folder).database.images
+    reads: list[tuple[int, int]] = []
+
+    class Watched:
+        root, names, file = images.root, images.names, images.file
+
+        def read(self, index: int) -> np.ndarray:
+            reads.append((index, threading.get_ident()))
+            return images.read(index)
+
+    all_descriptors(Watched(), GreyLevels(), folder / "cache", Extraction(), batch=1)
+    assert [index for index, _ in reads] == list(range(6))
+    assert len({thread for _, thread in reads}) == 1
 
 
 def test_what_was_interrupted_continues(folder: Path):
