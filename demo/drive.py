@@ -11,9 +11,9 @@ from pathlib import Path
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import WorldError
 from netvlad_ros.training import worlds
-from netvlad_ros.training.worlds.walks import START_NS, Shot, walk
-from netvlad_ros.training.worlds.world import World
-from netvlad_ros.training.worlds.writers import SETTINGS, write_bag
+from netvlad_ros.worlds.walks import START_NS, Shot, walk
+from netvlad_ros.worlds.world import World
+from netvlad_ros.worlds.writers import SETTINGS, write_bag
 
 LAPS = ("day", "night")
 SPEED_MPS = 7.5  # 27 km/h

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from netvlad_ros.commands.values import parse_count, parse_positive, parse_size, parse_whole
 
 if TYPE_CHECKING:
-    from netvlad_ros.training.worlds.walks import Shot
-    from netvlad_ros.training.worlds.world import World
+    from netvlad_ros.worlds.walks import Shot
+    from netvlad_ros.worlds.world import World
 
 FORMATS = ("folder", "kitti", "bag")
 
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Renders and writes, with a progress bar."""
     from rich.progress import Progress
 
-    from netvlad_ros.training.worlds.walks import walk
+    from netvlad_ros.worlds.walks import walk
 
     names = [name for name in arguments.conditions.split(",") if name] or ["day"]
     with _world(arguments) as world:
@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _world(arguments: argparse.Namespace) -> "World":
-    from netvlad_ros.training.worlds.camera import Camera
-    from netvlad_ros.training.worlds.models import world_of_model
-    from netvlad_ros.training.worlds.world import World
+    from netvlad_ros.worlds.camera import Camera
+    from netvlad_ros.worlds.mesh_files import world_of_model
+    from netvlad_ros.worlds.world import World
 
     width, height = arguments.size
     camera = Camera(width, height, arguments.fov)
@@ -104,7 +104,7 @@ def _world(arguments: argparse.Namespace) -> "World":
 def _written(
     arguments: argparse.Namespace, world: "World", shots: "Sequence[Shot]"
 ) -> Iterator[int]:
-    from netvlad_ros.training.worlds import writers
+    from netvlad_ros.worlds import writers
 
     settings: dict[str, Any] = {
         name: value for name, value in vars(arguments).items() if name not in ("command", "output")

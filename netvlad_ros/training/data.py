@@ -20,8 +20,8 @@ from netvlad_ros.training.prefetch import PreparedBatches
 from netvlad_ros.training.rendered import RenderedTuples
 from netvlad_ros.training.shards import Rendering, Shard, render_missing, shards
 from netvlad_ros.training.validation import PlaceValidation, RenderedValidation, Validation
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.groups import GroupConfig
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.groups import GroupConfig
 
 _log = logging.getLogger(__name__)
 

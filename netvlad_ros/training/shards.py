@@ -25,9 +25,9 @@ import numpy as np
 
 from netvlad_ros.data.image_files import decode
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
-from netvlad_ros.training.worlds.groups import Group, GroupConfig, groups
-from netvlad_ros.training.worlds.world import KINDS, World
+from netvlad_ros.worlds.camera import Camera, Pose, overlap
+from netvlad_ros.worlds.groups import Group, GroupConfig, groups
+from netvlad_ros.worlds.world import KINDS, World
 
 # 30 to 50 kB for a picture of 320x240 instead of 230 kB, decoded in 0.5 ms; pixels change by 1 or 2 of 255.
 JPEG_QUALITY = 95

@@ -10,8 +10,8 @@ from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.training.image_samples import Skipped, place_images, rendered_images
 from netvlad_ros.training.shards import Rendering, render_missing, shards
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.groups import GroupConfig
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.groups import GroupConfig
 
 
 def _places(folder: Path) -> PlaceImages:

@@ -11,8 +11,8 @@ from netvlad_ros.errors import WorldError
 from netvlad_ros.training.batches import OTHER, SAME, UNKNOWN
 from netvlad_ros.training.rendered import RenderedTuples
 from netvlad_ros.training.shards import Rendering, Shard, render_missing, shards
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.groups import GroupConfig
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.groups import GroupConfig
 
 CAMERA = Camera(64, 48)
 GROUP = GroupConfig(positives=2, negatives=3, conditions=1)

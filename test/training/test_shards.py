@@ -16,9 +16,9 @@ import pytest
 from netvlad_ros.errors import WorldError
 from netvlad_ros.training import shards
 from netvlad_ros.training.shards import Rendering, render_missing
-from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
-from netvlad_ros.training.worlds.groups import GroupConfig, groups
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.camera import Camera, Pose, overlap
+from netvlad_ros.worlds.groups import GroupConfig, groups
+from netvlad_ros.worlds.world import World
 
 CAMERA = Camera(64, 48)
 GROUP = GroupConfig(positives=2, negatives=3, conditions=1)
@@ -28,8 +28,8 @@ RENDER = """
 import sys
 from pathlib import Path
 from netvlad_ros.training.shards import Rendering, render_missing
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.groups import GroupConfig
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.groups import GroupConfig
 if __name__ == "__main__":
     config = GroupConfig(positives=2, negatives=3, conditions=1)
     rendering = Rendering(40, 2, ("room",), 0, Camera(64, 48), config)

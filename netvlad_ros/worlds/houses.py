@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from netvlad_ros.training.worlds import cutouts, facades, pictures, textures
-from netvlad_ros.training.worlds.facades import Facade
-from netvlad_ros.training.worlds.scene import Block, Lamp, Scene
+from netvlad_ros.worlds import cutouts, facades, pictures, textures
+from netvlad_ros.worlds.facades import Facade
+from netvlad_ros.worlds.scene import Block, Lamp, Scene
 
 _WALL_CELL_M = 3.5
 

@@ -6,9 +6,9 @@ import zlib
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import noise
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.mesh import Material
+from netvlad_ros.worlds import noise
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.mesh import Material
 
 # Hue shift in OpenCV's degrees / 2, saturation and value, for leaves and, weaker, for grass.
 _TINTS = {

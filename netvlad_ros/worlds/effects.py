@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from netvlad_ros.data.image_files import decode
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.conditions import Conditions
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.conditions import Conditions
 
 _BRIGHTNESS = 112.0  # what the automatic exposure aims at, of 0..255
 _GAIN_LIMITS = (0.6, 3.2)  # a night stays darker than a day

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""`python -m netvlad_ros.training.worlds SHEET.jpg`: a picture sheet of worlds, times and weathers."""
+"""`python -m netvlad_ros.worlds SHEET.jpg`: a picture sheet of worlds, times and weathers."""
 
 import sys
 
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.conditions import named
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.conditions import named
+from netvlad_ros.worlds.world import World
 
 ROWS = (
     ("town", 100, ("day", "evening", "night", "fog")),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import noise
+from netvlad_ros.worlds import noise
 
 SIDE_PX = 256
 Colour = np.ndarray  # float32 (3,), RGB 0..255

@@ -4,12 +4,12 @@
 import numpy as np
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds import effects, interior, town
-from netvlad_ros.training.worlds.camera import Camera, Pose
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.renderer import Renderer
-from netvlad_ros.training.worlds.scene import Scene
-from netvlad_ros.training.worlds.trajectories import trajectory
+from netvlad_ros.worlds import effects, interior, town
+from netvlad_ros.worlds.camera import Camera, Pose
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.renderer import Renderer
+from netvlad_ros.worlds.scene import Scene
+from netvlad_ros.worlds.trajectories import trajectory
 
 KINDS = {
     "town": town.town,

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds import renderer
-from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
-from netvlad_ros.training.worlds.conditions import NAMED, Conditions, named, random_conditions
-from netvlad_ros.training.worlds.scene import Paths, Scene
-from netvlad_ros.training.worlds.sky import haze
-from netvlad_ros.training.worlds.world import KINDS, World
+from netvlad_ros.worlds import renderer
+from netvlad_ros.worlds.camera import Camera, Pose, overlap
+from netvlad_ros.worlds.conditions import NAMED, Conditions, named, random_conditions
+from netvlad_ros.worlds.scene import Paths, Scene
+from netvlad_ros.worlds.sky import haze
+from netvlad_ros.worlds.world import KINDS, World
 
 SMALL = Camera(160, 120)
 PLAIN = Conditions(noise=0.0, blur_px=0.0, vignetting=0.0)

@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 
-from netvlad_ros.training.worlds.camera import Camera, overlap
-from netvlad_ros.training.worlds.groups import GroupConfig, groups
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.camera import Camera, overlap
+from netvlad_ros.worlds.groups import GroupConfig, groups
+from netvlad_ros.worlds.world import World
 
 CAMERA = Camera(64, 48)
 SMALL = GroupConfig(positives=2, negatives=3, conditions=2)

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.mesh import Vertices
-from netvlad_ros.training.worlds.scene import Paths, Scene
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.mesh import Vertices
+from netvlad_ros.worlds.scene import Paths, Scene
+from netvlad_ros.worlds.world import World
 
 _Y_UP = (".glb", ".gltf")  # by glTF's specification; other formats don't say
 SUFFIXES = (*_Y_UP, ".obj", ".ply")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
-from netvlad_ros.training.worlds.conditions import Conditions, random_conditions
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.camera import Camera, Pose, overlap
+from netvlad_ros.worlds.conditions import Conditions, random_conditions
+from netvlad_ros.worlds.world import World
 
 _TRIES = 200
 

@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from netvlad_ros.training.worlds import cutouts, pictures, props, textures
-from netvlad_ros.training.worlds.mesh import Mesh, Vector
+from netvlad_ros.worlds import cutouts, pictures, props, textures
+from netvlad_ros.worlds.mesh import Mesh, Vector
 
 
 class Furniture:

@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from netvlad_ros.training.worlds import pictures, props, textures
-from netvlad_ros.training.worlds.furniture import Furniture
-from netvlad_ros.training.worlds.mesh import Mesh
-from netvlad_ros.training.worlds.scene import Block, Lamp, Paths, Scene
+from netvlad_ros.worlds import pictures, props, textures
+from netvlad_ros.worlds.furniture import Furniture
+from netvlad_ros.worlds.mesh import Mesh
+from netvlad_ros.worlds.scene import Block, Lamp, Paths, Scene
 
 _CELL_M = 1.2  # of the light on walls and floors
 _DAYLIGHT = (0.8, 0.85, 0.95)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.walks import Shot
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.walks import Shot
+from netvlad_ros.worlds.world import World
 
 POSES_CSV = (
     *("image", "x_m", "y_m", "z_m", "heading_rad", "pitch_rad", "roll_rad", "stamp_ns"),

@@ -4,9 +4,9 @@
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import noise
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.light import sky_light
+from netvlad_ros.worlds import noise
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.light import sky_light
 
 _SIDE_PX = 512
 

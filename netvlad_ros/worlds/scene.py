@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from netvlad_ros.training.worlds.mesh import Mesh
+from netvlad_ros.worlds.mesh import Mesh
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera, Pose
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.light import vertex_colours
-from netvlad_ros.training.worlds.mesh import COLUMNS, Material, Mesh, Vertices, joined
-from netvlad_ros.training.worlds.scene import Paths, Scene
-from netvlad_ros.training.worlds.seasons import in_season
-from netvlad_ros.training.worlds.sky import haze, sky_panorama
+from netvlad_ros.worlds.camera import Camera, Pose
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.light import vertex_colours
+from netvlad_ros.worlds.mesh import COLUMNS, Material, Mesh, Vertices, joined
+from netvlad_ros.worlds.scene import Paths, Scene
+from netvlad_ros.worlds.seasons import in_season
+from netvlad_ros.worlds.sky import haze, sky_panorama
 
 _CELL_M = 40.0  # what lies in one cell is drawn or left out together
 _NEAR_M = 0.15

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import noise, pictures, textures
-from netvlad_ros.training.worlds.textures import Tile
+from netvlad_ros.worlds import noise, pictures, textures
+from netvlad_ros.worlds.textures import Tile
 
 # (left, bottom, width, height) in metres from the lower left corner of the wall
 Rectangle = tuple[float, float, float, float]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.training.worlds.camera import Camera, Pose, overlap
-from netvlad_ros.training.worlds.conditions import Conditions, named, random_conditions
-from netvlad_ros.training.worlds.world import World
+from netvlad_ros.worlds.camera import Camera, Pose, overlap
+from netvlad_ros.worlds.conditions import Conditions, named, random_conditions
+from netvlad_ros.worlds.world import World
 
 START_NS = 1_700_000_000_000_000_000
 LAP_PAUSE_NS = 60_000_000_000

@@ -13,9 +13,9 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera, Pose
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.models import SUFFIXES, scene_of_model, world_of_model
+from netvlad_ros.worlds.camera import Camera, Pose
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.mesh_files import SUFFIXES, scene_of_model, world_of_model
 
 PLAIN = Conditions(noise=0.0, blur_px=0.0, vignetting=0.0)
 

@@ -6,11 +6,11 @@ from functools import partial
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import props, textures
-from netvlad_ros.training.worlds.houses import Builder
-from netvlad_ros.training.worlds.mesh import Mesh
-from netvlad_ros.training.worlds.props import Props
-from netvlad_ros.training.worlds.scene import Paths, Scene
+from netvlad_ros.worlds import props, textures
+from netvlad_ros.worlds.houses import Builder
+from netvlad_ros.worlds.mesh import Mesh
+from netvlad_ros.worlds.props import Props
+from netvlad_ros.worlds.scene import Paths, Scene
 
 _GROUND_CELL_M = 5.0
 

@@ -17,10 +17,10 @@ from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.kitti import read_kitti
 from netvlad_ros.data.pose_csv import read_pose_csv
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.walks import Shot, walk
-from netvlad_ros.training.worlds.world import World
-from netvlad_ros.training.worlds.writers import write_bag, write_folder, write_kitti
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.walks import Shot, walk
+from netvlad_ros.worlds.world import World
+from netvlad_ros.worlds.writers import write_bag, write_folder, write_kitti
 
 CAMERA = Camera(80, 60, k1=-0.1)
 SETTINGS = {"seed": 2, "laps": 2}

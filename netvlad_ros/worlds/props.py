@@ -6,9 +6,9 @@ import functools
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import cutouts, noise, pictures, textures
-from netvlad_ros.training.worlds.mesh import Mesh
-from netvlad_ros.training.worlds.scene import Block, Lamp, Scene
+from netvlad_ros.worlds import cutouts, noise, pictures, textures
+from netvlad_ros.worlds.mesh import Mesh
+from netvlad_ros.worlds.scene import Block, Lamp, Scene
 
 _WARM = (1.0, 0.82, 0.52)
 _COLD = (0.8, 0.9, 1.0)

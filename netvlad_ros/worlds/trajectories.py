@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Pose
-from netvlad_ros.training.worlds.scene import Paths
+from netvlad_ros.worlds.camera import Pose
+from netvlad_ros.worlds.scene import Paths
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.conditions import named
-from netvlad_ros.training.worlds.scene import Paths
-from netvlad_ros.training.worlds.trajectories import TRAJECTORIES, trajectory
-from netvlad_ros.training.worlds.walks import Shot, same_places
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.conditions import named
+from netvlad_ros.worlds.scene import Paths
+from netvlad_ros.worlds.trajectories import TRAJECTORIES, trajectory
+from netvlad_ros.worlds.walks import Shot, same_places
 
 SQUARE = Paths(
     np.array([[0.0, 0.0], [40.0, 0.0], [40.0, 30.0], [0.0, 30.0]]),

@@ -4,7 +4,7 @@
 import cv2
 import numpy as np
 
-from netvlad_ros.training.worlds import noise, textures
+from netvlad_ros.worlds import noise, textures
 
 
 def crown(rng: np.random.Generator, side_px: int = 128) -> np.ndarray:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from netvlad_ros.training.worlds.camera import Camera
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.effects import distorted, photographed
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.effects import distorted, photographed
 
 CAMERA = Camera(96, 64)
 PLAIN = Conditions(noise=0.0, blur_px=0.0, vignetting=0.0)

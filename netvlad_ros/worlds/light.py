@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netvlad_ros.training.worlds.conditions import Conditions
-from netvlad_ros.training.worlds.mesh import Vertices
-from netvlad_ros.training.worlds.scene import Block, Lamp, Scene
+from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.mesh import Vertices
+from netvlad_ros.worlds.scene import Block, Lamp, Scene
 
 _NIGHT_SKY = np.array([0.10, 0.11, 0.16])
 _DAY_SKY = np.array([0.46, 0.50, 0.56])
