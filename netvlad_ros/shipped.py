@@ -5,7 +5,7 @@ from pathlib import Path
 
 from netvlad_ros.errors import ModelError
 
-SHIPPED_MODEL = Path(__file__).with_name("models") / "compact.keras"
+SHIPPED_MODEL = Path(__file__).with_name("pretrained") / "compact.keras"
 SHIPPED_NAME = "compact"
 HELP = "left out, the one that comes with this package"
 

@@ -16,7 +16,7 @@ from netvlad_ros.errors import DownloadError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from netvlad_ros.weights.published import PublishedWeights
+    from netvlad_ros.importers.published import PublishedWeights
 
 OFFLINE = "NETVLAD_OFFLINE"
 
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Lists them, or fetches one and says what to do with it."""
-    from netvlad_ros.weights.download import download, find
-    from netvlad_ros.weights.published import published
+    from netvlad_ros.importers.download import download, find
+    from netvlad_ros.importers.published import published
 
     folder = arguments.output or cache_folder()
     if arguments.list:
@@ -106,8 +106,8 @@ def _import_command(weights: "PublishedWeights", path: Path) -> str:
 
 
 def _print_list(folder: Path) -> None:
-    from netvlad_ros.weights.download import size_text
-    from netvlad_ros.weights.published import PUBLISHED
+    from netvlad_ros.importers.download import size_text
+    from netvlad_ros.importers.published import PUBLISHED
 
     width = min(shutil.get_terminal_size().columns, 100)
     for weights in PUBLISHED.values():

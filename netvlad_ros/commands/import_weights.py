@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     if Path(arguments.source).suffix == ".xml":
         return _import_openvino(Path(arguments.source), arguments.input, arguments.output)
     with quiet_start_up():
+        from netvlad_ros.importers.import_weights import import_weights
         from netvlad_ros.model import save_model
-        from netvlad_ros.weights.read import import_weights
 
     model = import_weights(arguments.source, arguments.input)
     save_model(model, arguments.output)

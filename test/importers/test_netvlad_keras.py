@@ -11,8 +11,8 @@ import pytest
 from refusals import frugal_refusal, refusal
 from vgg16_files import DEPTH, keras_layers, thin_tensors, write_checkpoint, write_keras
 
-from netvlad_ros.weights import cartwheel, netvlad_tf
-from netvlad_ros.weights.netvlad_keras import IMPORTER
+from netvlad_ros.importers import cartwheel, netvlad_tf
+from netvlad_ros.importers.netvlad_keras import IMPORTER
 
 
 @pytest.mark.parametrize("whole_model", [False, True])

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netvlad_ros.errors import ConfigError, ModelError, WeightsError
+from netvlad_ros.importers import cartwheel, matlab, netvlad_keras, netvlad_tf, pytorch_netvlad
+from netvlad_ros.importers.archives import is_archive, unpack
+from netvlad_ros.importers.canonical import Importer, InputPreset, to_network
 from netvlad_ros.model import NetVLADNetwork
-from netvlad_ros.weights import cartwheel, matlab, netvlad_keras, netvlad_tf, pytorch_netvlad
-from netvlad_ros.weights.archives import is_archive, unpack
-from netvlad_ros.weights.canonical import Importer, InputPreset, to_network
 
 IMPORTERS = (
     netvlad_tf.IMPORTER,

@@ -13,10 +13,10 @@ import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
-from netvlad_ros.weights.cartwheel_graph import graph_arrays, graph_layers, vlad_scope
-from netvlad_ros.weights.frozen_graph import FrozenGraph, operations
-from netvlad_ros.weights.keras_model import KerasLayer, described_layers
+from netvlad_ros.importers.canonical import CanonicalWeights, Importer, InputPreset
+from netvlad_ros.importers.cartwheel_graph import graph_arrays, graph_layers, vlad_scope
+from netvlad_ros.importers.frozen_graph import FrozenGraph, operations
+from netvlad_ros.importers.keras_model import KerasLayer, described_layers
 
 PRESETS = {
     "cartwheel-centred": InputPreset(

@@ -12,9 +12,9 @@ from refusals import frugal_refusal, refusal
 from scipy.io.matlab import MatlabObject
 from vgg16_files import DEPTH, cell, matlab_layers, thin_tensors, write_checkpoint, write_matlab
 
-from netvlad_ros.weights import netvlad_tf
-from netvlad_ros.weights.canonical import CanonicalWeights
-from netvlad_ros.weights.matlab import IMPORTER
+from netvlad_ros.importers import netvlad_tf
+from netvlad_ros.importers.canonical import CanonicalWeights
+from netvlad_ros.importers.matlab import IMPORTER
 
 Edit = Callable[[list[Any]], Any]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
-from netvlad_ros.weights.keras_file import StoredLayer, StoredWeight, read_array, stored_layers
-from netvlad_ros.weights.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
+from netvlad_ros.importers.canonical import CanonicalWeights, Importer, InputPreset
+from netvlad_ros.importers.keras_file import StoredLayer, StoredWeight, read_array, stored_layers
+from netvlad_ros.importers.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
 
 # The layers with weights, in order, and how many weights each has; 13 of them are convolutions.
 AVERAGE, CONVOLUTION, VLAD, WHITENING = "the average", "a convolution", "NetVLAD", "the whitening"

@@ -22,9 +22,9 @@ import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights import torch_file
-from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
-from netvlad_ros.weights.torch_file import Tensor
+from netvlad_ros.importers import torch_file
+from netvlad_ros.importers.canonical import CanonicalWeights, Importer, InputPreset
+from netvlad_ros.importers.torch_file import Tensor
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.frozen_graph import FrozenGraph, Node
-from netvlad_ros.weights.keras_model import KerasLayer
+from netvlad_ros.importers.frozen_graph import FrozenGraph, Node
+from netvlad_ros.importers.keras_model import KerasLayer
 
 CENTRES = "cluster_centers"
 VLAD_SCOPE = re.compile(rf"((?:net|ghost)_vlad_layer(?:_\d+)*)/{CENTRES}")

@@ -23,7 +23,7 @@ from urllib.request import Request, urlopen
 
 import netvlad_ros
 from netvlad_ros.errors import DownloadError
-from netvlad_ros.weights.published import PublishedWeights
+from netvlad_ros.importers.published import PublishedWeights
 
 CHUNK_BYTES = 1 << 18
 # A connection on which nothing arrives for so long is as good as cut.

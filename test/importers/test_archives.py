@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from refusals import sentence_of
 
-from netvlad_ros.weights import archives
-from netvlad_ros.weights.archives import is_archive, unpack
+from netvlad_ros.importers import archives
+from netvlad_ros.importers.archives import is_archive, unpack
 
 
 def write(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:

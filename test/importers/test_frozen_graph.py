@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import WeightsError
+from netvlad_ros.importers.frozen_graph import FrozenGraph, operations
 from netvlad_ros.quiet import quiet_start_up
-from netvlad_ros.weights.frozen_graph import FrozenGraph, operations
 
 with quiet_start_up():
     import tensorflow as tf

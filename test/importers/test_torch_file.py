@@ -17,8 +17,8 @@ from torch_files import call, save_legacy, save_zip, storage, tensor
 from torch_files import pickle as operations
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights import torch_file
-from netvlad_ros.weights.torch_file import Tensor
+from netvlad_ros.importers import torch_file
+from netvlad_ros.importers.torch_file import Tensor
 
 DATA = Path(__file__).parent / "data"
 BASE = np.arange(24, dtype="f4")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from netvlad_ros.errors import WeightsError
+from netvlad_ros.importers.canonical import CanonicalWeights, Importer, InputPreset
+from netvlad_ros.importers.frozen_graph import FrozenGraph, operations
+from netvlad_ros.importers.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
 from netvlad_ros.quiet import quiet_start_up
-from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
-from netvlad_ros.weights.frozen_graph import FrozenGraph, operations
-from netvlad_ros.weights.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
 
 AVERAGE = "average_rgb"
 ASSIGNMENT = "assignment/kernel"

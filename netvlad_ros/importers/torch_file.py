@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.pickles import Global, Inert, UnsafePickleError, pairs, unpickle
+from netvlad_ros.importers.pickles import Global, Inert, UnsafePickleError, pairs, unpickle
 
 # The number 0x1950a86a20f9469cfc6c as a pickle: how the format before torch 1.6 starts.
 _LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."

@@ -17,9 +17,9 @@ from vgg16_files import (
 )
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights import read
-from netvlad_ros.weights.canonical import CanonicalWeights
-from netvlad_ros.weights.read import IMPORTERS, import_weights
+from netvlad_ros.importers import read
+from netvlad_ros.importers.canonical import CanonicalWeights
+from netvlad_ros.importers.import_weights import IMPORTERS, import_weights
 
 WRITERS: dict[str, tuple[Callable[[Path, Tensors], Path], str]] = {
     "vd16": (write_checkpoint, "uzh-rpg/netvlad_tf_open"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.canonical import CanonicalWeights
+from netvlad_ros.importers.canonical import CanonicalWeights
 
 # Their names of the convolutions, in order -> ours.
 CONVOLUTIONS = {

@@ -10,8 +10,8 @@ import numpy as np
 from netvlad_ros.data.mat_file import read_mat
 from netvlad_ros.data.mat_values import Foreign
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.weights.canonical import CanonicalWeights, Importer, InputPreset
-from netvlad_ros.weights.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
+from netvlad_ros.importers.canonical import CanonicalWeights, Importer, InputPreset
+from netvlad_ros.importers.vgg16_netvlad import CONVOLUTIONS, ForeignTensors, canonical
 
 # What training leaves behind in each layer; momentum is as large as the weights.
 LEFT_OUT = frozenset({"momentum", "learningRate", "weightDecay", "classes"})

@@ -22,10 +22,10 @@ import pytest
 from netvlad_ros import cli
 from netvlad_ros.cache import cache_folder
 from netvlad_ros.errors import DownloadError, WeightsError
-from netvlad_ros.weights import download as download_module
-from netvlad_ros.weights import published as published_module
-from netvlad_ros.weights.download import CHUNK_BYTES, download, find
-from netvlad_ros.weights.published import PUBLISHED, PublishedWeights, published
+from netvlad_ros.importers import download as download_module
+from netvlad_ros.importers import published as published_module
+from netvlad_ros.importers.download import CHUNK_BYTES, download, find
+from netvlad_ros.importers.published import PUBLISHED, PublishedWeights, published
 
 CONTENT = np.random.default_rng(5).bytes(3 * CHUNK_BYTES + 12345)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -368,8 +368,8 @@ DOWNLOAD = """
 import resource, signal, sys
 from pathlib import Path
 from netvlad_ros.errors import DownloadError
-from netvlad_ros.weights import download
-from netvlad_ros.weights.published import PublishedWeights
+from netvlad_ros.importers import download
+from netvlad_ros.importers.published import PublishedWeights
 class Quiet:
     def reached(self, size_bytes): pass
     def say(self, sentence): print(sentence, flush=True)
@@ -552,7 +552,7 @@ def test_the_table_is_complete():
 def test_the_table_has_the_size_the_hash_and_the_preset_of_the_genuine_files(
     file: str, name: str, shared: Path
 ):
-    from netvlad_ros.weights.cartwheel import PRESETS
+    from netvlad_ros.importers.cartwheel import PRESETS
 
     content = (shared / "reference" / "cartwheel" / file).read_bytes()
     weights = PUBLISHED[name]
@@ -660,7 +660,7 @@ def test_a_bar_shows_on_a_terminal_how_far_it_is(server: Server, tmp_path: Path)
         import sys
         from dataclasses import replace
         from netvlad_ros import cli
-        from netvlad_ros.weights import published
+        from netvlad_ros.importers import published
         weights = replace(next(iter(published.PUBLISHED.values())), name="made-up", file="made-up.bin",
             addresses=("{server.address}/a",), size_bytes={len(CONTENT)}, sha256="{SHA256}")
         published.PUBLISHED["made-up"] = weights

@@ -20,10 +20,10 @@ from vgg16_files import (
     write_frozen,
 )
 
-from netvlad_ros.weights import netvlad_tf, read
-from netvlad_ros.weights.canonical import CanonicalWeights
-from netvlad_ros.weights.netvlad_tf import IMPORTER
-from netvlad_ros.weights.read import import_weights
+from netvlad_ros.importers import netvlad_tf, read
+from netvlad_ros.importers.canonical import CanonicalWeights
+from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers.netvlad_tf import IMPORTER
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Writes the files of this folder with torch (2.13, CPU): what torch.save wrote and what torch computed.
 
-PYTHONPATH=test python test/weights/data/make_torch_files.py
+PYTHONPATH=test python test/importers/data/make_torch_files.py
 """
 
 from collections import OrderedDict

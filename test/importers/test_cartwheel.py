@@ -17,9 +17,9 @@ import pytest
 
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.importers import cartwheel, read
+from netvlad_ros.importers.import_weights import import_weights
 from netvlad_ros.model import save_model
-from netvlad_ros.weights import cartwheel, read
-from netvlad_ros.weights.read import import_weights
 
 DEPTH = 16  # of the local features of the made-up model
 Layers = list[dict[str, Any]]
