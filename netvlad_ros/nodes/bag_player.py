@@ -24,7 +24,7 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.data import ros1
 from netvlad_ros.data.bags import Bag, RawMessage, Topic
 from netvlad_ros.errors import BagError, NetVLADError
-from netvlad_ros.nodes.runtime import end, initialise
+from netvlad_ros.nodes.process import end, initialise
 from netvlad_ros.nodes.transport import use_large_message_transport
 
 QOS = QoSProfile(depth=10)  # reliable: best-effort subscribers are served too

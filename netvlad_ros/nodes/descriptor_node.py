@@ -21,7 +21,7 @@ from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.image_converter import image_converter
 from netvlad_ros.nodes.mailbox import Mailbox
 from netvlad_ros.nodes.parameters import NodeParameters
-from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
 
 

@@ -18,7 +18,7 @@ from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
 from netvlad_ros.nodes.conversions import descriptor_array, matches_message, to_ns
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
-from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
 from netvlad_ros.retrieval.database import KeyframeDatabase, Query
 from netvlad_ros.retrieval.index import KeyframeIndex

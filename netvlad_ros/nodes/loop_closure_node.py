@@ -11,7 +11,7 @@ from netvlad_ros.msg import KeyframeMatches, LoopClosureCandidates, RejectedMatc
 from netvlad_ros.nodes.conversions import candidates_message, query_from, rejected_message
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
-from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
 from netvlad_ros.retrieval.candidates import CandidateSelector, Selection
 

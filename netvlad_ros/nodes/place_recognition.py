@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from netvlad_ros.nodes.descriptor_node import DescriptorNode
 from netvlad_ros.nodes.keyframe_database_node import KeyframeDatabaseNode
 from netvlad_ros.nodes.loop_closure_node import LoopClosureNode
-from netvlad_ros.nodes.runtime import run
+from netvlad_ros.nodes.process import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
