@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from netvlad_ros.worlds import noise, pictures, textures
+from netvlad_ros.worlds import noise, posters, textures
 from netvlad_ros.worlds.textures import Tile
 
 # (left, bottom, width, height) in metres from the lower left corner of the wall
@@ -191,8 +191,8 @@ def _shop_signs(rng: np.random.Generator, canvas: _Canvas, band: Rectangle) -> N
     count = max(1, int(band[2] / rng.uniform(4, 9)))
     for number in range(count):
         width = band[2] / count
-        text = " ".join(pictures.word(rng) for _ in range(rng.integers(1, 3)))
-        board = pictures.sign(rng, max(48, int(width * 48)), 40, text)
+        text = " ".join(posters.word(rng) for _ in range(rng.integers(1, 3)))
+        board = posters.sign(rng, max(48, int(width * 48)), 40, text)
         canvas.put((band[0] + number * width, band[1], 0.96 * width, band[3]), board)
 
 
@@ -279,7 +279,7 @@ def _door(rng: np.random.Generator, canvas: _Canvas, style: Style, rectangle: Re
         cv2.rectangle(image, (12, 10), (52, 48), (70, 85, 95), -1)
     cv2.circle(image, (55, 66), 3, (220, 200, 120), -1)
     canvas.put(rectangle, image)
-    plate = pictures.sign(rng, 32, 24, str(rng.integers(1, 200)))
+    plate = posters.sign(rng, 32, 24, str(rng.integers(1, 200)))
     canvas.put((left + w + 0.25, 1.6, 0.35, 0.25), plate)
 
 
@@ -299,7 +299,7 @@ def _shop_window(
         )
     if rng.random() < 0.5:
         part = image[20:60, 20:140]
-        part[:] = pictures.sign(rng, 120, 40)
+        part[:] = posters.sign(rng, 120, 40)
     canvas.put(rectangle, image)
     canvas.facade.windows.append(rectangle)
 
@@ -331,12 +331,12 @@ def _paint_details(rng: np.random.Generator, canvas: _Canvas, style: Style) -> N
         canvas.fill((x, 0, 0.12, height), style.frame * 0.7)
         canvas.shade((x + 0.12, 0, 0.1, height), 0.75)
     for _ in range(rng.integers(0, 4)):
-        poster = pictures.painting(rng, 48, 64)
+        poster = posters.painting(rng, 48, 64)
         canvas.put((rng.uniform(0, width - 0.8), rng.uniform(1.0, 1.5), 0.6, 0.85), poster)
     if rng.random() < 0.15:
         x = int(rng.uniform(0.1, 0.8) * canvas.image.shape[1])
         y = canvas.image.shape[0] - int(1.2 * canvas.y_px)
-        pictures.graffiti(rng, canvas.image, x, y, int(0.8 * canvas.x_px))
+        posters.graffiti(rng, canvas.image, x, y, int(0.8 * canvas.x_px))
     _stain(rng, canvas.image)
 
 

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from netvlad_ros.worlds import cutouts, pictures, props, textures
+from netvlad_ros.worlds import cutouts, posters, props, textures
 from netvlad_ros.worlds.mesh import Mesh, Vector
 
 
@@ -32,7 +32,7 @@ class Furniture:
 
     def shelf(self, x: float, y: float, yaw_rad: float, room_m: float) -> float:
         width, height = min(room_m, self.rng.uniform(0.8, 2.2)), self.rng.uniform(1.0, 2.2)
-        name = self._own(pictures.books(self.rng, 128, 128, int(self.rng.integers(3, 7))))
+        name = self._own(posters.books(self.rng, 128, 128, int(self.rng.integers(3, 7))))
         self._box(self._timber(), x, y, yaw_rad, 0.36, width, height, front=name)
         return width
 
@@ -48,7 +48,7 @@ class Furniture:
     def machine(self, x: float, y: float, yaw_rad: float, room_m: float) -> float:
         """A vending machine, a copier or a rack with a bright front."""
         width, height = min(room_m, self.rng.uniform(0.7, 1.1)), self.rng.uniform(1.0, 1.9)
-        name = self._own(pictures.notice_board(self.rng, 64, 128))
+        name = self._own(posters.notice_board(self.rng, 64, 128))
         tint = textures.any_colour(self.rng) / 255
         self._box("iron", x, y, yaw_rad, 0.6, width, height, front=name, tint=tint)
         return width
@@ -56,7 +56,7 @@ class Furniture:
     def boxes(self, x: float, y: float, yaw_rad: float, room_m: float) -> float:
         size, z = min(room_m, self.rng.uniform(0.3, 0.6)), 0.0
         for _ in range(self.rng.integers(1, 4)):
-            name = self._own(pictures.sign(self.rng, 64, 64))
+            name = self._own(posters.sign(self.rng, 64, 64))
             turn = yaw_rad + self.rng.normal(0, 0.15)
             centre = self._ahead(x, y, yaw_rad, 0.35)
             self.mesh.box(name, (*centre, z), (size, size, size * 0.8), turn)
@@ -75,7 +75,7 @@ class Furniture:
         middle = self._ahead(x, y, yaw_rad, 0.4)
         self.mesh.box(self._timber(), (*middle, 0.72), (0.75, width, 0.04), yaw_rad, self._tint())
         self._legs(*middle, yaw_rad, 0.65, width - 0.1, 0.72)
-        screen = self._own(pictures.painting(self.rng, 64, 64))
+        screen = self._own(posters.painting(self.rng, 64, 64))
         place = self._ahead(x, y, yaw_rad, 0.25)
         self.mesh.box("iron", (*place, 0.8), (0.05, 0.55, 0.38), yaw_rad, (0.3, 0.3, 0.3))
         self._front(screen, *self._ahead(*place, yaw_rad, 0.03), yaw_rad, 0.5, 0.34, 0.82)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from netvlad_ros.worlds import cutouts, facades, pictures, textures
+from netvlad_ros.worlds import cutouts, facades, posters, textures
 from netvlad_ros.worlds.facades import Facade
 from netvlad_ros.worlds.scene import Block, Lamp, Scene
 
@@ -107,7 +107,7 @@ class Builder:
     def _blade_sign(self, foot: np.ndarray, out: np.ndarray, height_m: float) -> None:
         if self.rng.random() < 0.5:
             name = f"blade{self.count}"
-            self.mesh.material(name, pictures.sign(self.rng, 128, 64))
+            self.mesh.material(name, posters.sign(self.rng, 128, 64))
             middle = foot + out * 0.6 + np.array([0, 0, height_m])
             self.mesh.card(name, middle, 1.0, 0.5, float(np.arctan2(out[1], out[0])))
 

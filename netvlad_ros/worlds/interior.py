@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from netvlad_ros.worlds import pictures, props, textures
+from netvlad_ros.worlds import posters, props, textures
 from netvlad_ros.worlds.furniture import Furniture
 from netvlad_ros.worlds.mesh import Mesh
 from netvlad_ros.worlds.scene import Block, Lamp, Paths, Scene
@@ -321,7 +321,7 @@ class _Floor:
     def _plate(self, spot: np.ndarray, right: np.ndarray, inward: np.ndarray) -> None:
         text = f"{self.rng.integers(1, 9)}.{self.rng.integers(1, 99):02}"
         self._on_wall(
-            pictures.sign(self.rng, 64, 32, text), spot + inward * 0.01, right, 1.45, 0.3, 0.16
+            posters.sign(self.rng, 64, 32, text), spot + inward * 0.01, right, 1.45, 0.3, 0.16
         )
 
     def _window(self, spot: np.ndarray, right: np.ndarray, inward: np.ndarray, wide: float) -> None:
@@ -338,11 +338,11 @@ class _Floor:
         high = self.rng.uniform(0.4, 1.1)
         kind = self.rng.random()
         if kind < 0.6:
-            image = pictures.painting(self.rng, 128, 128)
+            image = posters.painting(self.rng, 128, 128)
         elif kind < 0.8:
-            image = pictures.notice_board(self.rng, 128, 128)
+            image = posters.notice_board(self.rng, 128, 128)
         else:
-            image, high = pictures.sign(self.rng, 128, 64), 0.35
+            image, high = posters.sign(self.rng, 128, 64), 0.35
         self._on_wall(
             image, spot + inward * 0.01, right, self.rng.uniform(1.0, 1.5), wide * 0.8, high
         )
@@ -390,7 +390,7 @@ def _visitor(x: float, y: float, rng: np.random.Generator, mesh: Mesh) -> None:
     if rng.random() < 0.6:
         props.person(rng, mesh, x, y)
     else:
-        name = mesh.material(f"parcel{len(mesh.materials)}", pictures.sign(rng, 64, 64))
+        name = mesh.material(f"parcel{len(mesh.materials)}", posters.sign(rng, 64, 64))
         mesh.box(name, (x, y, 0), rng.uniform(0.25, 0.6, 3), rng.uniform(0, 3))
 
 
@@ -420,7 +420,7 @@ def _radiator() -> np.ndarray:
 
 def _view(rng: np.random.Generator) -> np.ndarray:
     """What one sees through a window: houses or trees below a bright sky; uint8 RGB (128, 128, 3)."""
-    image = pictures.landscape(rng, 128, 128)
+    image = posters.landscape(rng, 128, 128)
     image = (0.55 * image + 105).astype(np.uint8)
     bars = int(rng.integers(1, 4))
     frame = textures.colour(rng, (0, 1), (0, 0.3), (0.2, 1.0)).astype(np.uint8)

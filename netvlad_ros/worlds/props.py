@@ -6,7 +6,7 @@ import functools
 import cv2
 import numpy as np
 
-from netvlad_ros.worlds import cutouts, noise, pictures, textures
+from netvlad_ros.worlds import cutouts, noise, posters, textures
 from netvlad_ros.worlds.mesh import Mesh
 from netvlad_ros.worlds.scene import Block, Lamp, Scene
 
@@ -108,9 +108,9 @@ class Props:
         if kind == "round":
             image = _traffic_sign(rng)
         elif kind == "name":
-            image = pictures.sign(rng, 128, 32)
+            image = posters.sign(rng, 128, 32)
         else:
-            image = pictures.painting(rng, 128, 128)
+            image = posters.painting(rng, 128, 128)
         mesh.material(name, image)
         mesh.box("post", (x, y, 0), (0.08, 0.08, base + height * 0.9), yaw_rad)
         out = 0.06 * np.array([-np.sin(yaw_rad), np.cos(yaw_rad), 0])
@@ -119,7 +119,7 @@ class Props:
     def kiosk(self, x: float, y: float, yaw_rad: float) -> None:
         name = f"kiosk{self.signs}"
         self.signs += 1
-        self.mesh.material(name, pictures.notice_board(self.rng, 128, 128))
+        self.mesh.material(name, posters.notice_board(self.rng, 128, 128))
         size = (self.rng.uniform(1, 2.5), self.rng.uniform(1, 2), 2.4)
         self.mesh.box(name, (x, y, 0), size, yaw_rad)
         self.mesh.box("plank", (x, y, 2.4), (size[0] + 0.5, size[1] + 0.5, 0.15), yaw_rad)
@@ -190,7 +190,7 @@ def _car_side(rng: np.random.Generator, paint: np.ndarray, van: bool) -> np.ndar
     if van:
         cv2.rectangle(image, (2, 2), (125, 52), body, -1)
         cv2.rectangle(image, (92, 8), (122, 26), glass, -1)
-        image[10:40, 8:88, :3] = pictures.sign(rng, 80, 30)
+        image[10:40, 8:88, :3] = posters.sign(rng, 80, 30)
     else:
         cabin = np.array([[20, 30], [38, 3], [84, 3], [104, 30]])
         cv2.fillPoly(image, [cabin], body)
