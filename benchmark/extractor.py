@@ -10,7 +10,7 @@ from benchmark.tables import interleaved_medians_ms, print_table
 
 def measure(arguments: argparse.Namespace) -> None:
     """The model that comes with the package, at 320x240."""
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.model import load_model
     from netvlad_ros.model.forward import compile_forward
     from netvlad_ros.shipped import model_path

@@ -28,9 +28,9 @@ with quiet_start_up():
         open_places,
     )
     from netvlad_ros.config import ExtractorConfig
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.many_images import BatchExtractor
     from netvlad_ros.figures import save_figure
-    from netvlad_ros.search.extraction import BatchExtractor
     from netvlad_ros.shipped import model_path
     from netvlad_ros.training.data import open_data
     from netvlad_ros.training.trainer import MODEL

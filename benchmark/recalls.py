@@ -17,7 +17,7 @@ from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.place_recognition import evaluate_places
 from netvlad_ros.evaluation.protocols import Protocol as Conditions
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
-from netvlad_ros.search.extraction import BatchExtractor, Extraction, all_descriptors
+from netvlad_ros.extraction.many_images import BatchExtractor, Extraction, all_descriptors
 from netvlad_ros.training.validation import RenderedValidation
 
 # A small loop through rooms, 84 images, of which 44 show a place again; see its own README.

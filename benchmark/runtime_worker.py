@@ -44,7 +44,7 @@ def _open(model: str, width: int, height: int, threads: int) -> Callable[[np.nda
         NetVLAD.call = naive_residuals  # type: ignore[assignment]
         model = model.removeprefix("naive:")
     from netvlad_ros.config import ExtractorConfig
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
 
     config = ExtractorConfig(input_width_px=width, input_height_px=height, threads=threads)
     extractor = NetVLADExtractor(model, config)

@@ -18,7 +18,7 @@ _EXPORTS = {
     "KeyframeIndex": "retrieval.index",
     "LoopDetector": "retrieval.loop_detector",
     "NetVLADError": "errors",
-    "NetVLADExtractor": "extractor",
+    "NetVLADExtractor": "extraction.extractor",
     "PlaceDataset": "data.places",
     "build_network": "model",
     "load_config": "config_files",

@@ -212,7 +212,9 @@ def test_what_only_some_users_need_is_imported_where_it_is_needed():
 
 def test_the_extractor_imports_only_the_runtime_of_its_model():
     heavy = {"keras", "tensorflow", "openvino", "onnxruntime", "ai_edge_litert", "faiss"}
-    code = f"import netvlad_ros.extractor, sys; print(*sorted({heavy} & set(sys.modules)))"
+    code = (
+        f"import netvlad_ros.extraction.extractor, sys; print(*sorted({heavy} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )

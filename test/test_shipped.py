@@ -11,7 +11,7 @@ from recording import SECOND, image, write_bag
 import netvlad_ros.shipped
 from netvlad_ros.cli import main
 from netvlad_ros.errors import ModelError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model
 from netvlad_ros.shipped import SHIPPED_MODEL, model_path
 

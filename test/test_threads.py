@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from netvlad_ros.config import ExtractorConfig
 {first}
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 extractor = NetVLADExtractor(sys.argv[1], ExtractorConfig(threads={threads}))
 extractor.warm_up()
 import cv2, faiss

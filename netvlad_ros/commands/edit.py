@@ -119,7 +119,7 @@ def _descriptors(model: "NetVLADNetwork", source: str) -> "np.ndarray":
 
     from netvlad_ros.data.image_files import pictures
     from netvlad_ros.errors import ImageError
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.model import save_model
 
     found, skipped = [], 0

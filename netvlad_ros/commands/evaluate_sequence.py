@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from netvlad_ros.evaluation.protocols import Protocol
     from netvlad_ros.evaluation.sequence_report import EvaluatedSequence
     from netvlad_ros.evaluation.sequences import ImageSequence
-    from netvlad_ros.search.extraction import Skipped
+    from netvlad_ros.extraction.many_images import Skipped
 
 DESCRIPTORS = ".npy"
 DEFAULT_EXCLUDE_S = 30.0
@@ -161,7 +161,7 @@ def _extract(arguments: argparse.Namespace, images: "PlaceImages") -> _Descripto
     config = load_config(arguments.config, arguments.set)
     with quiet_start_up():
         from netvlad_ros.evaluation.extractors import open_extractor
-    from netvlad_ros.search.extraction import Extraction, all_descriptors
+    from netvlad_ros.extraction.many_images import Extraction, all_descriptors
 
     extractor, name = open_extractor(arguments.model, config.extractor, images)
     told = Extraction()

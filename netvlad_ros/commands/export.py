@@ -90,7 +90,7 @@ def read_images(folder: str, size_px: tuple[int, int]) -> "np.ndarray":
     from tqdm import tqdm
 
     from netvlad_ros.data.image_files import image_paths, read_picture
-    from netvlad_ros.preprocessing import resize
+    from netvlad_ros.extraction.preprocessing import resize
 
     paths = image_paths(folder)
     paths = paths[:: -(-len(paths) // MAX_IMAGES)]

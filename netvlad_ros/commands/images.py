@@ -12,7 +12,7 @@ from netvlad_ros.commands.values import parse_count
 
 if TYPE_CHECKING:
     from netvlad_ros.data.read_places import PlaceOptions
-    from netvlad_ros.search.extraction import Extraction
+    from netvlad_ros.extraction.many_images import Extraction
 
 SKIPPED_SHOWN = 3
 

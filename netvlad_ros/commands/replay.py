@@ -16,7 +16,7 @@ from netvlad_ros.shipped import HELP
 if TYPE_CHECKING:
     from netvlad_ros.data.bags import Bag
     from netvlad_ros.evaluation.results import Results
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
 
 SKIPPED_SHOWN = 3
 
@@ -79,7 +79,7 @@ def _replay_config(arguments: argparse.Namespace) -> Config:
 
 
 def _extractor(config: Config) -> "NetVLADExtractor":
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
 
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()

@@ -17,7 +17,7 @@ from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP
 
 if TYPE_CHECKING:
-    from netvlad_ros.extractor import NetVLADExtractor
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.search.gallery import Answer, Gallery, Times
     from netvlad_ros.search.results import SearchResults
 
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     image_paths(arguments.gallery)
     refuse_unusable(arguments.queries)
     with quiet_start_up():
-        from netvlad_ros.extractor import NetVLADExtractor
+        from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.search.gallery import search_all
     from netvlad_ros.search.results import SearchResults
 
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _embedded(arguments: argparse.Namespace, extractor: "NetVLADExtractor") -> "Gallery":
-    from netvlad_ros.search.descriptor_cache import DescriptorCache
+    from netvlad_ros.extraction.descriptor_cache import DescriptorCache
     from netvlad_ros.search.gallery import embed_gallery
 
     folder, start_s = cache_of(arguments), time.perf_counter()

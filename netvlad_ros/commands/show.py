@@ -74,9 +74,9 @@ def _views(
     model: "NetVLADNetwork", images: list[tuple[str, "np.ndarray"]], arguments: argparse.Namespace
 ) -> list["View"]:
     from netvlad_ros.config import ExtractorConfig
+    from netvlad_ros.extraction.preprocessing import network_input
     from netvlad_ros.inspection.cluster_pictures import View
     from netvlad_ros.model.assignments import ClusterView
-    from netvlad_ros.preprocessing import network_input
 
     try:
         clusters = ClusterView(model)

@@ -16,8 +16,8 @@ from netvlad_ros.evaluation.baselines.orb_words import OrbWords
 from netvlad_ros.evaluation.baselines.rootsift_vlad import RootSiftVlad
 from netvlad_ros.evaluation.baselines.thumbnails import Thumbnails
 from netvlad_ros.evaluation.baselines.vocabulary import MAX_IMAGES
-from netvlad_ros.extractor import NetVLADExtractor
-from netvlad_ros.search.extraction import BatchExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.extraction.many_images import BatchExtractor
 from netvlad_ros.shipped import model_path
 
 PREFIX = "baseline:"

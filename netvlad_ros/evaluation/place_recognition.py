@@ -17,8 +17,7 @@ from netvlad_ros.evaluation.recall import (
     localization_recall,
     recall_at_n,
 )
-from netvlad_ros.retrieval.nearest import NearestNeighbours
-from netvlad_ros.search.extraction import (
+from netvlad_ros.extraction.many_images import (
     BATCH,
     BatchExtractor,
     Extraction,
@@ -26,6 +25,7 @@ from netvlad_ros.search.extraction import (
     all_descriptors,
     descriptor_blocks,
 )
+from netvlad_ros.retrieval.nearest import NearestNeighbours
 
 # Of so many queries the report shows pictures, the best and the worst.
 SHOWN = 8

@@ -16,7 +16,7 @@ from netvlad_ros.evaluation.html_page import PLAIN, RIGHT, WRONG, Page, Tile
 from netvlad_ros.evaluation.place_recognition import SHOWN_MATCHES, PlaceResults
 from netvlad_ros.evaluation.recall import recall_at_n
 from netvlad_ros.evaluation.report import make_folder
-from netvlad_ros.search.extraction import Skipped
+from netvlad_ros.extraction.many_images import Skipped
 
 SKIPPED_LISTED = 50
 MAP_POINTS = 20_000

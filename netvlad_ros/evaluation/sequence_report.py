@@ -14,7 +14,7 @@ from netvlad_ros.evaluation.html_page import PLAIN, RIGHT, WRONG, Page, Tile
 from netvlad_ros.evaluation.place_report import add_skipped, read, write_json
 from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.sequences import SequenceResults
-from netvlad_ros.search.extraction import Skipped
+from netvlad_ros.extraction.many_images import Skipped
 
 PAIRS_SHOWN = 8
 

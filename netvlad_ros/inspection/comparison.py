@@ -11,13 +11,13 @@ import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import DescriptorError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.extraction.preprocessing import network_input
 from netvlad_ros.inspection import differences
 from netvlad_ros.inspection.differences import Difference, Pair, Setting
 from netvlad_ros.inspection.explanations import explanations, input_size
 from netvlad_ros.inspection.walk import layer_outputs
 from netvlad_ros.model import NetVLADNetwork, load_model
-from netvlad_ros.preprocessing import network_input
 
 # Components of descriptors of unit length that differ by no more are equal for every use there is.
 TOLERANCE = 1e-5

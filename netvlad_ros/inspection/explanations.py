@@ -12,12 +12,12 @@ import keras
 import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
+from netvlad_ros.extraction.preprocessing import network_input
 from netvlad_ros.inspection.differences import INPUT_LAYER, NORMALISATION_LAYER, cosine
 from netvlad_ros.inspection.walk import Change, layer_outputs
 from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.model.backbones import USUAL_CUT
 from netvlad_ros.model.layers import InputNormalisation
-from netvlad_ros.preprocessing import network_input
 
 # On so many images; what explains some differences but not others explains nothing.
 MAX_IMAGES = 2

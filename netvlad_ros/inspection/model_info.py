@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netvlad_ros.config import ExtractorConfig, NetworkConfig
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.inspection.cost import NetworkCost, network_cost
 from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
 from netvlad_ros.inspection.timing import Timing, time_sizes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from netvlad_ros.errors import ImageError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 
 # By which both sides are multiplied: four times the side is sixteen times the area.
 SCALES = (0.5, 1.0, 2.0, 4.0)

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import descriptor_message
 from netvlad_ros.nodes.diagnostics import Health

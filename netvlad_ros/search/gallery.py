@@ -11,10 +11,10 @@ import numpy as np
 from netvlad_ros.data.image_files import Picture, image_paths, shown_name
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.errors import ImageError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.descriptor_cache import DescriptorCache
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.extraction.many_images import Extraction, Progress, Skipped, described
 from netvlad_ros.retrieval.index import KeyframeIndex
-from netvlad_ros.search.descriptor_cache import DescriptorCache
-from netvlad_ros.search.extraction import Extraction, Progress, Skipped, described
 
 
 @dataclass(frozen=True)

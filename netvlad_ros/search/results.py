@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.extraction.many_images import Skipped
 from netvlad_ros.search import sheets
-from netvlad_ros.search.extraction import Skipped
 from netvlad_ros.search.gallery import Answer, Gallery, Times
 
 # A camera may run for days.

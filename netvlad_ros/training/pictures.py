@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from netvlad_ros.extraction.preprocessing import resize
 from netvlad_ros.inspection.colours import palette
 from netvlad_ros.model.assignments import ClusterView
 from netvlad_ros.model.network import NetVLADNetwork
-from netvlad_ros.preprocessing import resize
 from netvlad_ros.training.batches import TrainingBatch
 
 SHOWN = 4  # tuples, and queries

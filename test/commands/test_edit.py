@@ -13,7 +13,7 @@ import pytest
 from tiny_networks import save_tiny_network
 
 from netvlad_ros import cli
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model
 
 Run = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ from netvlad_ros.data.read_places import read_places
 from netvlad_ros.errors import DatasetError, ImageError
 from netvlad_ros.evaluation.place_recognition import evaluate_places
 from netvlad_ros.evaluation.place_report import write_place_report
-from netvlad_ros.search.extraction import Extraction, all_descriptors
+from netvlad_ros.extraction.many_images import Extraction, all_descriptors
 
 PLACES = 6
 

@@ -14,7 +14,7 @@ from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.evaluation.extractors import open_extractor, some_images
 from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import FORMATS
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model, save_model
 
 NOTHING = PlaceImages(ImageFiles(Path(), []), np.empty((0, 2)))

@@ -16,11 +16,11 @@ from netvlad_ros.evaluation.ground_truth import GroundTruth, read_ground_truth
 from netvlad_ros.export import exporter
 from netvlad_ros.export.exporter import export_network, made_up_images
 from netvlad_ros.export.formats import BARS, FORMATS
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.extraction.preprocessing import resize
 from netvlad_ros.importers.import_weights import import_weights
 from netvlad_ros.model import NetVLADNetwork, save_model
 from netvlad_ros.model.forward import compile_forward
-from netvlad_ros.preprocessing import resize
 
 for package in ("openvino", "nncf", "onnx", "onnxruntime", "ai_edge_litert"):
     pytest.importorskip(package)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.importers import cartwheel, read
 from netvlad_ros.importers.import_weights import import_weights
 from netvlad_ros.model import save_model

@@ -9,7 +9,7 @@ import pytest
 
 from netvlad_ros import cli
 from netvlad_ros.config import NetworkConfig
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.inspection import timing
 from netvlad_ros.inspection.model_info import input_in_words
 from netvlad_ros.inspection.timing import LEAST_RUNS, time_sizes

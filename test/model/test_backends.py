@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.config import NetworkConfig
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import build_network, load_model, save_model
 
 ROOT = Path(__file__).resolve().parents[2]

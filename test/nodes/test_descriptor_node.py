@@ -21,7 +21,7 @@ from live_nodes import (
 from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.data.image_messages import to_image
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.msg import GlobalDescriptor
 
 GREY = cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY)

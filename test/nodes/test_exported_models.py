@@ -9,7 +9,7 @@ from live_nodes import Camera, Ros, Start, picture, raw_image
 
 from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import format_of
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model
 from netvlad_ros.msg import GlobalDescriptor
 

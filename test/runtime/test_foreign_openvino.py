@@ -9,7 +9,7 @@ import pytest
 from tiny_networks import tiny_network
 
 from netvlad_ros import cli
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.model.forward import compile_forward
 

@@ -16,7 +16,7 @@ from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import ModelError
 from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import format_of
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.runtime.model import ModelDescription, read_description
 from netvlad_ros.runtime.open_model import open_model
 

@@ -18,9 +18,9 @@ import pytest
 
 from netvlad_ros.data.image_files import Picture, pictures
 from netvlad_ros.errors import ImageError
-from netvlad_ros.search import descriptor_cache
-from netvlad_ros.search.descriptor_cache import DescriptorCache
-from netvlad_ros.search.extraction import BATCH
+from netvlad_ros.extraction import descriptor_cache
+from netvlad_ros.extraction.descriptor_cache import DescriptorCache
+from netvlad_ros.extraction.many_images import BATCH
 from netvlad_ros.search.gallery import Gallery, Times, embed_gallery, search_all
 
 DIMS = 48

@@ -10,9 +10,9 @@ import pytest
 
 from netvlad_ros.data.image_files import Picture
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.extraction.many_images import Skipped
 from netvlad_ros.retrieval.index import KeyframeIndex
 from netvlad_ros.search import results, sheets
-from netvlad_ros.search.extraction import Skipped
 from netvlad_ros.search.gallery import Answer, Gallery, GalleryMatch
 from netvlad_ros.search.results import SearchResults
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
-from netvlad_ros.preprocessing import network_input
+from netvlad_ros.extraction.preprocessing import network_input
 
 # OpenCV does not say that its detectors may be used by several threads at once.
 _DESCRIBING = threading.Lock()

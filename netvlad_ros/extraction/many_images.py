@@ -13,7 +13,7 @@ import numpy as np
 
 from netvlad_ros.data.image_sources import ImageSource
 from netvlad_ros.errors import DescriptorError, ImageError
-from netvlad_ros.search.descriptor_cache import DescriptorCache
+from netvlad_ros.extraction.descriptor_cache import DescriptorCache
 
 BATCH = 4
 # Batches that run at once, which uses cores better than one; meanwhile one thread reads, in order, as bags

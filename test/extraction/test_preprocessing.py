@@ -8,7 +8,7 @@ import pytest
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import ImageError
-from netvlad_ros.preprocessing import network_input, resize
+from netvlad_ros.extraction.preprocessing import network_input, resize
 
 CONFIG = ExtractorConfig()
 RNG = np.random.default_rng(11)

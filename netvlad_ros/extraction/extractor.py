@@ -8,7 +8,7 @@ import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import DescriptorError, ImageError, ModelError
-from netvlad_ros.preprocessing import network_input
+from netvlad_ros.extraction.preprocessing import network_input
 from netvlad_ros.runtime.model import ModelDescription
 from netvlad_ros.runtime.open_model import open_model
 from netvlad_ros.shipped import model_path

@@ -9,7 +9,7 @@ import pytest
 
 from netvlad_ros.config import ExtractorConfig, NetworkConfig
 from netvlad_ros.errors import DescriptorError, ImageError, ModelError
-from netvlad_ros.extractor import NetVLADExtractor
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import build_network, save_model
 
 SMALL: dict[str, Any] = {

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""From images to global descriptors: one, many, and those that were computed before."""
