@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from demo.drawings import DriveMap, ShownPair, draw_best_pairs, draw_map, draw_precision_recall
 from demo.drive import LAPS
-from demo.pictures import DriveMap, ShownPair, draw_best_pairs, draw_map, draw_precision_recall
 from demo.truth import SAME_PLACE, Poses
-from netvlad_ros.evaluation.pictures import PicturePair
+from netvlad_ros.evaluation.plots import PicturePair
 from netvlad_ros.evaluation.precision_recall import judge
 from netvlad_ros.evaluation.report import write_report
 from netvlad_ros.evaluation.results import Evaluation, Results

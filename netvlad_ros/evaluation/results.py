@@ -7,7 +7,7 @@ import numpy as np
 
 from netvlad_ros.config import Config
 from netvlad_ros.evaluation.ground_truth import GroundTruth
-from netvlad_ros.evaluation.pictures import PicturePair
+from netvlad_ros.evaluation.plots import PicturePair
 from netvlad_ros.evaluation.precision_recall import (
     PrecisionRecall,
     PrecisionRecallCurve,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from netvlad_ros.training.batches import TrainingBatch
-from netvlad_ros.training.pictures import assignment_picture, tuple_picture
 from netvlad_ros.training.summaries import Summaries
+from netvlad_ros.training.tensorboard_images import assignment_picture, tuple_picture
 
 STEPS, RECALLS = "log.csv", "validation.csv"
 

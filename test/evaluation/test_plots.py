@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.evaluation import pictures
-from netvlad_ros.evaluation.pictures import (
+from netvlad_ros.evaluation.plots import (
     PicturePair,
     Recording,
     choose_pairs,

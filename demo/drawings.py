@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-from netvlad_ros.evaluation.pictures import RIGHT, WRONG, PicturePair
+from netvlad_ros.evaluation.plots import RIGHT, WRONG, PicturePair
 from netvlad_ros.evaluation.precision_recall import PrecisionRecall, PrecisionRecallCurve
 from netvlad_ros.figures import save_figure
 
