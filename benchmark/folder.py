@@ -17,7 +17,7 @@ from netvlad_ros.data.image_files import read_image
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.extraction.many_images import BATCH, Extraction, all_descriptors
-from netvlad_ros.runtime.open_model import open_model
+from netvlad_ros.runtime.runtimes import open_model
 from netvlad_ros.shipped import model_path
 
 REPEATS = 7

@@ -12,7 +12,7 @@ from demo.live import Heard, Playing, Tell, play
 from demo.summary import Drive, sentences, write_summary
 from demo.truth import Poses, read_poses
 from netvlad_ros.config import with_model
-from netvlad_ros.config_files import load_config
+from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import NetVLADError

@@ -21,7 +21,7 @@ _EXPORTS = {
     "NetVLADExtractor": "extraction.extractor",
     "PlaceDataset": "data.places",
     "build_network": "model",
-    "load_config": "config_files",
+    "load_config": "config.files",
     "load_model": "model",
     "read_places": "data.read_places",
     "select_candidates": "retrieval.candidates",

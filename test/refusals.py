@@ -9,7 +9,7 @@ import pytest
 
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.importers.canonical import Importer
-from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers.detect import import_weights
 
 
 def refusal(path: Path, importer: Importer | None = None) -> str:

@@ -19,7 +19,6 @@ LAYERS = [
     {
         "cache",
         "config",
-        "config_files",
         "constants",
         "errors",
         "figures",
@@ -27,11 +26,12 @@ LAYERS = [
         "shipped",
         "threads",
     },
-    {"data", "preprocessing"},
+    {"data"},
     {"model"},
-    {"runtime", "weights"},
-    {"extractor"},
+    {"importers", "runtime"},
+    {"extraction"},
     {"retrieval"},
+    {"worlds"},
     {"evaluation", "export", "inspection", "replay", "search", "training"},
     {"cli", "commands", "nodes"},
 ]
@@ -185,7 +185,7 @@ def test_only_what_runs_or_makes_a_network_imports_keras():
         for each in all_imports()
         if each.package in KERAS and part_of(each.file) not in allowed
         # An importer may need TensorFlow to read a checkpoint, but only then.
-        if each.at_once or part_of(each.file) != "weights"
+        if each.at_once or part_of(each.file) != "importers"
     ]
     assert not wrong, listed(wrong)
 

@@ -20,7 +20,7 @@ from recording import SECOND, drive, image, text, write_bag
 import netvlad_ros
 from netvlad_ros import cli
 from netvlad_ros.commands import config as config_command
-from netvlad_ros.config_files import load_config
+from netvlad_ros.config.files import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 NETVLAD = [sys.executable, "-m", "netvlad_ros.cli"]

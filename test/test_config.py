@@ -20,7 +20,7 @@ from netvlad_ros.config import (
     range_text,
     with_model,
 )
-from netvlad_ros.config_files import from_values, load_config, make_section, to_yaml
+from netvlad_ros.config.files import from_values, load_config, make_section, to_yaml
 from netvlad_ros.errors import ConfigError
 
 ALL = [

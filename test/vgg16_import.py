@@ -38,7 +38,7 @@ def run(folder: str, expected: str, output: str) -> None:
     """Descriptors and steps on the way to an .npz file; what the network says of itself to stdout."""
     import keras
 
-    from netvlad_ros.importers.import_weights import import_weights
+    from netvlad_ros.importers.detect import import_weights
 
     network = import_weights(Path(folder) / "checkpoint")
     with np.load(expected) as stored:
@@ -63,7 +63,7 @@ def digest(file: str) -> None:
     """The tensors that an importer makes of a file, and its configuration, to stdout."""
     import dataclasses
 
-    from netvlad_ros.importers.import_weights import IMPORTERS
+    from netvlad_ros.importers.detect import IMPORTERS
 
     importer = next(each for each in IMPORTERS if each.recognises(Path(file)))
     weights = importer.read(Path(file), None)

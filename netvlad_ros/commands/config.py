@@ -3,7 +3,7 @@
 
 import argparse
 
-from netvlad_ros.config_files import load_config, to_yaml
+from netvlad_ros.config.files import load_config, to_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

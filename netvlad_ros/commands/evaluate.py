@@ -14,7 +14,7 @@ from netvlad_ros.commands.images import (
     tell_extraction,
 )
 from netvlad_ros.commands.values import parse_positive
-from netvlad_ros.config_files import load_config
+from netvlad_ros.config.files import load_config
 from netvlad_ros.errors import DatasetError
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP

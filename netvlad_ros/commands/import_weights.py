@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if Path(arguments.source).suffix == ".xml":
         return _import_openvino(Path(arguments.source), arguments.input, arguments.output)
     with quiet_start_up():
-        from netvlad_ros.importers.import_weights import import_weights
+        from netvlad_ros.importers.detect import import_weights
         from netvlad_ros.model import save_model
 
     model = import_weights(arguments.source, arguments.input)

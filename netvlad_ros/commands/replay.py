@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.config import Config, with_model
-from netvlad_ros.config_files import load_config
+from netvlad_ros.config.files import load_config
 from netvlad_ros.errors import BagError
 from netvlad_ros.shipped import HELP
 

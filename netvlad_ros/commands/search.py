@@ -11,7 +11,7 @@ from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.images import add_cache_argument, cache_of, progress, tell_extraction
 from netvlad_ros.commands.values import parse_count, parse_seconds
 from netvlad_ros.config import with_model
-from netvlad_ros.config_files import load_config
+from netvlad_ros.config.files import load_config
 from netvlad_ros.errors import ImageError
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP

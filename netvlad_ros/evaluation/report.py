@@ -9,7 +9,7 @@ from typing import Any
 
 from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.evaluation import pictures
+from netvlad_ros.evaluation import plots
 from netvlad_ros.evaluation.precision_recall import PrecisionRecall
 from netvlad_ros.evaluation.replay_log import ReplayedKeyframe, ReplayLog
 from netvlad_ros.evaluation.results import Evaluation, Results
@@ -159,7 +159,7 @@ def _write_csv(path: Path, log: ReplayLog) -> None:
 
 def _draw_matrix(path: Path, results: Results) -> None:
     log, limits = results.log, results.config.candidates
-    recording = pictures.Recording(
+    recording = plots.Recording(
         log.descriptors, log.times_s, log.available(limits.exclude_recent_s)
     )
     title = (
@@ -167,16 +167,16 @@ def _draw_matrix(path: Path, results: Results) -> None:
         "have loop-closure candidates\n"
         f"similarity at least {limits.min_similarity:g}, at least {limits.exclude_recent_s:g} s apart"
     )
-    pictures.draw_similarity_matrix(path, recording, results.pairs, title, results.true_pairs)
+    plots.draw_similarity_matrix(path, recording, results.pairs, title, results.true_pairs)
 
 
 def _draw_pairs(path: Path, results: Results) -> None:
     pairs, keyframes = results.pairs, results.log.keyframes
-    chosen = pictures.choose_pairs(pairs)
+    chosen = plots.choose_pairs(pairs)
     images = [(keyframes[pair.query].picture, keyframes[pair.match].picture) for pair in chosen]
     count = f"{len(chosen)} of " if len(chosen) < len(pairs) else ""
     title = f"{count}{_plural(len(pairs), 'loop-closure candidate')}: query left, match right"
-    pictures.draw_pairs(path, chosen, images, results.log.times_s, title)
+    plots.draw_pairs(path, chosen, images, results.log.times_s, title)
 
 
 def _plural(count: int, noun: str) -> str:

@@ -20,7 +20,7 @@ from netvlad_ros.model.network import NetVLADNetwork
 from netvlad_ros.quiet import logging_undisturbed
 from netvlad_ros.runtime.keras_model import describe
 from netvlad_ros.runtime.model import ModelDescription
-from netvlad_ros.runtime.open_model import open_model, runtime_of
+from netvlad_ros.runtime.runtimes import open_model, runtime_of
 
 # Files whose similarities differ by less from those of the original share its databases: no threshold is
 # known more precisely.

@@ -10,7 +10,7 @@ from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import DescriptorError, ImageError, ModelError
 from netvlad_ros.extraction.preprocessing import network_input
 from netvlad_ros.runtime.model import ModelDescription
-from netvlad_ros.runtime.open_model import open_model
+from netvlad_ros.runtime.runtimes import open_model
 from netvlad_ros.shipped import model_path
 from netvlad_ros.threads import limit_opencv
 

@@ -10,7 +10,7 @@ from netvlad_ros.inspection.cost import NetworkCost, network_cost
 from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
 from netvlad_ros.inspection.timing import Timing, time_sizes
 from netvlad_ros.model import load_model
-from netvlad_ros.runtime.open_model import runtime_of
+from netvlad_ros.runtime.runtimes import runtime_of
 
 # Where neither the model nor the user names a size: that of most cameras' smallest mode.
 USUAL_SIZE_PX = (640, 480)

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from netvlad_ros.config import SECTIONS, Config, Param, parameters, range_text
-from netvlad_ros.config_files import ROS_OWN_PARAMETERS, make_section, refuse_unknown
+from netvlad_ros.config.files import ROS_OWN_PARAMETERS, make_section, refuse_unknown
 from netvlad_ros.errors import ConfigError
 
 _MAX_INTEGER = 2**63 - 1

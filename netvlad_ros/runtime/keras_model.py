@@ -31,6 +31,6 @@ def describe(network: NetVLADNetwork) -> ModelDescription:
 def open_model(
     path: Path, device: str, threads: int, description: ModelDescription | None
 ) -> KerasModel:
-    """See runtime.read.open_model."""
+    """See runtime.runtimes.open_model."""
     prepare_runtime(device, threads)
     return KerasModel(load_model(path), device, description)

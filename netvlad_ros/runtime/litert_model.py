@@ -36,7 +36,7 @@ class LiteRTModel:
 def open_model(
     path: Path, device: str, threads: int, description: ModelDescription | None
 ) -> LiteRTModel:
-    """See runtime.read.open_model."""
+    """See runtime.runtimes.open_model."""
     if device == "gpu":
         raise ModelError("extractor.device is gpu, but LiteRT runs on CPUs here; set it to auto.")
     description = description or read_description(_stored_description(path), path)

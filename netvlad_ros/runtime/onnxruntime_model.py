@@ -30,7 +30,7 @@ class ONNXRuntimeModel:
 def open_model(
     path: Path, device: str, threads: int, description: ModelDescription | None
 ) -> ONNXRuntimeModel:
-    """See runtime.read.open_model."""
+    """See runtime.runtimes.open_model."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count(threads)
     options.inter_op_num_threads = 1

@@ -46,7 +46,7 @@ class OpenVINOModel:
 def open_model(
     path: Path, device: str, threads: int, description: ModelDescription | None
 ) -> OpenVINOModel:
-    """See runtime.read.open_model."""
+    """See runtime.runtimes.open_model."""
     core = ov.Core()
     if not path.with_suffix(".bin").is_file():
         raise ModelError(f"{path}: its weights are missing; copy {path.stem}.bin beside it.")

@@ -31,7 +31,7 @@ class TensorFlowModel:
 def open_model(
     path: Path, device: str, threads: int, description: ModelDescription | None
 ) -> TensorFlowModel:
-    """See runtime.read.open_model."""
+    """See runtime.runtimes.open_model."""
     prepare_tensorflow(device, threads)
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise ModelError(

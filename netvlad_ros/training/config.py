@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netvlad_ros.config import NetworkConfig, Section, param
-from netvlad_ros.config_files import from_values, read_values, section_lines
+from netvlad_ros.config.files import from_values, read_values, section_lines
 
 WORLDS = "worlds"
 WORLD_KINDS = ("town", "street", "corridor", "room")

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.evaluation import pictures
+from netvlad_ros.evaluation import plots
 from netvlad_ros.evaluation.plots import (
     PicturePair,
     Recording,
@@ -56,35 +56,35 @@ def test_a_matrix_is_drawn_of_any_number_of_keyframes(tmp_path: Path, count: int
 def test_a_matrix_of_more_keyframes_than_pixels_is_thinned_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "MAX_CELLS", 10)
+    monkeypatch.setattr(plots, "MAX_CELLS", 10)
     draw_similarity_matrix(tmp_path / "matrix.png", recording(95), pairs_of(True), "title")
-    assert has_colour(tmp_path / "matrix.png", pictures.RIGHT)
+    assert has_colour(tmp_path / "matrix.png", plots.RIGHT)
 
 
 def test_candidates_have_the_colour_of_their_verdict(tmp_path: Path) -> None:
     path = tmp_path / "matrix.png"
     draw_similarity_matrix(path, recording(40), pairs_of(True, False), "title")
-    assert has_colour(path, pictures.RIGHT)
-    assert has_colour(path, pictures.WRONG)
+    assert has_colour(path, plots.RIGHT)
+    assert has_colour(path, plots.WRONG)
     draw_similarity_matrix(path, recording(40), pairs_of(None), "title")
-    assert has_colour(path, pictures.UNKNOWN)
-    assert not has_colour(path, pictures.WRONG)
+    assert has_colour(path, plots.UNKNOWN)
+    assert not has_colour(path, plots.WRONG)
 
 
 def test_the_ground_truth_is_outlined(tmp_path: Path) -> None:
     path = tmp_path / "matrix.png"
     draw_similarity_matrix(path, recording(40), [], "title")
-    assert not has_colour(path, pictures.TRUTH)
+    assert not has_colour(path, plots.TRUTH)
     draw_similarity_matrix(path, recording(40), [], "title", np.array([[20, 0], [21, 1]]))
-    assert has_colour(path, pictures.TRUTH)
+    assert has_colour(path, plots.TRUTH)
 
 
 def test_pairs_have_frames_of_the_colour_of_their_verdict(tmp_path: Path) -> None:
     path = tmp_path / "pairs.png"
     draw_pairs(path, pairs_of(False), [(image(40), image(90))], np.arange(40.0), "title")
-    assert has_colour(path, pictures.WRONG)
+    assert has_colour(path, plots.WRONG)
     assert has_colour(path, "#282828")
-    assert not has_colour(path, pictures.RIGHT)
+    assert not has_colour(path, plots.RIGHT)
 
 
 def test_no_pairs_give_an_empty_sheet(tmp_path: Path) -> None:

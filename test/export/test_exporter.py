@@ -18,7 +18,7 @@ from netvlad_ros.export.exporter import export_network, made_up_images
 from netvlad_ros.export.formats import BARS, FORMATS
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.extraction.preprocessing import resize
-from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers.detect import import_weights
 from netvlad_ros.model import NetVLADNetwork, save_model
 from netvlad_ros.model.forward import compile_forward
 

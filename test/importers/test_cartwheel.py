@@ -17,8 +17,8 @@ import pytest
 
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
-from netvlad_ros.importers import cartwheel, read
-from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers import cartwheel, detect
+from netvlad_ros.importers.detect import import_weights
 from netvlad_ros.model import save_model
 
 DEPTH = 16  # of the local features of the made-up model
@@ -196,7 +196,7 @@ def test_a_preset_for_weights_that_need_none_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write(tmp_path / "model.h5")
-    monkeypatch.setattr(read, "IMPORTERS", (replace(cartwheel.IMPORTER, presets={}),))
+    monkeypatch.setattr(detect, "IMPORTERS", (replace(cartwheel.IMPORTER, presets={}),))
     with pytest.raises(WeightsError, match=r"^--input cartwheel-raw: expected none.*leave it out"):
         import_weights(tmp_path / "model.h5", "cartwheel-raw")
 

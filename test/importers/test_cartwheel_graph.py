@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers.detect import import_weights
 
 v1 = tf.compat.v1
 GENUINE = ["mobilenet_color_8192", "mobilenetv2_gray_1024", "mobilenet_color_raw_8192"]

@@ -20,16 +20,16 @@ from vgg16_files import (
     write_frozen,
 )
 
-from netvlad_ros.importers import netvlad_tf, read
+from netvlad_ros.importers import detect, netvlad_tf
 from netvlad_ros.importers.canonical import CanonicalWeights
-from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers.detect import import_weights
 from netvlad_ros.importers.netvlad_tf import IMPORTER
 
 
 @pytest.fixture
 def imported(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], CanonicalWeights]:
     """What import_weights() would make a network of, without making it: that takes a second and 150 MB."""
-    monkeypatch.setattr(read, "to_network", lambda weights, source: weights)
+    monkeypatch.setattr(detect, "to_network", lambda weights, source: weights)
     return import_weights
 
 

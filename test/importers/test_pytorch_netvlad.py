@@ -15,7 +15,7 @@ import pytest
 from torch_files import call, networks, picture, save_legacy, save_zip, storage, tensor
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.importers.import_weights import import_weights
+from netvlad_ros.importers.detect import import_weights
 
 EXPECTED = Path(__file__).parent / "data" / "torch_networks.npz"
 GIB = 1 << 30
@@ -354,7 +354,8 @@ def test_a_patch_netvlad_of_full_size_is_imported_within_its_memory(tmp_path: Pa
     run = [sys.executable, "-c", textwrap.dedent(program), str(path)]
     subprocess.run(run, check=True, cwd=Path(__file__).parents[1])
     importing = (
-        "import sys; from pathlib import Path; from netvlad_ros.importers.import_weights import import_weights;"
+        "import sys; from pathlib import Path;"
+        "from netvlad_ros.importers.detect import import_weights;"
         "print(import_weights(sys.argv[1]).descriptor_dims);"
         # getrusage() would begin with what the parent had.
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"

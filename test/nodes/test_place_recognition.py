@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from live_nodes import Camera, NodeProcess, Ros, Start, picture, raw_image, stamp_ns
 
-from netvlad_ros.config_files import from_values
+from netvlad_ros.config.files import from_values
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.msg import GlobalDescriptor, LoopClosureCandidates
 from netvlad_ros.retrieval.loop_detector import LoopDetector

@@ -18,7 +18,7 @@ from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import format_of
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.runtime.model import ModelDescription, read_description
-from netvlad_ros.runtime.open_model import open_model
+from netvlad_ros.runtime.runtimes import open_model
 
 for package in ("openvino", "onnx", "onnxruntime", "ai_edge_litert"):
     pytest.importorskip(package)

@@ -17,9 +17,9 @@ from vgg16_files import (
 )
 
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.importers import read
+from netvlad_ros.importers import detect
 from netvlad_ros.importers.canonical import CanonicalWeights
-from netvlad_ros.importers.import_weights import IMPORTERS, import_weights
+from netvlad_ros.importers.detect import IMPORTERS, import_weights
 
 WRITERS: dict[str, tuple[Callable[[Path, Tensors], Path], str]] = {
     "vd16": (write_checkpoint, "uzh-rpg/netvlad_tf_open"),
@@ -32,7 +32,7 @@ WRITERS: dict[str, tuple[Callable[[Path, Tensors], Path], str]] = {
 @pytest.fixture
 def imported(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], CanonicalWeights]:
     """What import_weights() would make a network of, without making it."""
-    monkeypatch.setattr(read, "to_network", lambda weights, source: weights)
+    monkeypatch.setattr(detect, "to_network", lambda weights, source: weights)
     return import_weights
 
 
@@ -113,7 +113,7 @@ def test_an_empty_folder_lists_the_known_origins(tmp_path: Path):
 
 
 def test_a_folder_of_everything_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(read, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(detect, "MAX_ENTRIES", 10)
     for number in range(11):
         (tmp_path / f"{number}.jpg").touch()
     assert "got one of more than 10 entries; name the file" in refusal(tmp_path)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Every tunable value once, and the files that set them."""
+
+from netvlad_ros.config.network import NetworkConfig
+from netvlad_ros.config.parameter import (
+    Param,
+    Section,
+    Value,
+    checked,
+    param,
+    parameters,
+    range_text,
+)
+from netvlad_ros.config.sections import (
+    SECTIONS,
+    CameraConfig,
+    CandidateConfig,
+    Config,
+    DatabaseConfig,
+    DiagnosticsConfig,
+    ExtractorConfig,
+    KeyframeConfig,
+    parameter_names,
+    sections_of,
+    with_model,
+)
+
+__all__ = [
+    "SECTIONS",
+    "CameraConfig",
+    "CandidateConfig",
+    "Config",
+    "DatabaseConfig",
+    "DiagnosticsConfig",
+    "ExtractorConfig",
+    "KeyframeConfig",
+    "NetworkConfig",
+    "Param",
+    "Section",
+    "Value",
+    "checked",
+    "param",
+    "parameter_names",
+    "parameters",
+    "range_text",
+    "sections_of",
+    "with_model",
+]

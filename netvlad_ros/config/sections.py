@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Every tunable value of nodes and commands once; files, `--set` and ROS parameters are made from this."""
+
+import dataclasses
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from netvlad_ros.config.parameter import Section, param, parameters
+
+
+@dataclass(frozen=True)
+class CameraConfig(Section):
+    """Where images come from, and whose they are."""
+
+    robot: str = param(
+        "", "Name of the robot, written into every message; empty if there is only one."
+    )
+    compressed: bool = param(False, "Subscribe to sensor_msgs/CompressedImage instead of Image.")
+    converter: str = param(
+        "auto",
+        "What turns messages into RGB: cv_bridge where it works with the installed numpy, or OpenCV.",
+        choices=("auto", "cv_bridge", "opencv"),
+    )
+
+
+@dataclass(frozen=True)
+class ExtractorConfig(Section):
+    """How an image becomes a descriptor."""
+
+    model: str = param(
+        "",
+        "Path of the model file; .keras, or what netvlad export wrote: its kind tells the runtime. Empty "
+        "takes the model that comes with this package.",
+    )
+    device: str = param(
+        "auto",
+        "Where the network runs; auto takes a GPU if there is one.",
+        choices=("auto", "cpu", "gpu"),
+    )
+    threads: int = param(
+        0, "CPU threads for one image; 0 takes what the runtime chooses.", ge=0, le=256
+    )
+    resize: bool = param(True, "Resize images to the input size; if false, their own size is kept.")
+    input_width_px: int = param(0, "Input width in pixels; 0 takes the model's own.", ge=0, le=8192)
+    input_height_px: int = param(
+        0, "Input height in pixels; 0 takes the model's own.", ge=0, le=8192
+    )
+    descriptor_dims: int = param(
+        0, "Keep the first dimensions only and normalise again; 0 keeps all.", ge=0, le=1_000_000
+    )
+    min_side_px: int = param(
+        32, "Images with a shorter side than this, in pixels, are refused.", ge=1, le=8192
+    )
+    min_contrast: float = param(
+        1.0,
+        "Images whose grey levels (0 to 255) have a standard deviation below this are refused: "
+        "darkness looks like every other darkness.",
+        ge=0.0,
+        le=128.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class KeyframeConfig(Section):
+    """Which images are kept in the database and looked up there."""
+
+    min_interval_s: float = param(
+        0.5, "Least time between two keyframes, in seconds.", ge=0.0, le=3600.0, live=True
+    )
+    min_descriptor_change: float = param(
+        0.02,
+        "Least change since the last keyframe, as 1 - cosine similarity; with 0 a robot that stands "
+        "still fills the database with one view.",
+        ge=0.0,
+        le=2.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class DatabaseConfig(Section):
+    """How keyframes are indexed, looked up and stored."""
+
+    path: str = param(
+        "",
+        "Database file that is loaded at start and saved at shutdown; empty keeps it in memory only.",
+        live=True,
+    )
+    autosave_s: float = param(
+        30.0,
+        "Save new keyframes every so many seconds; 0 saves at shutdown only.",
+        ge=0.0,
+        le=86400.0,
+    )
+    max_matches: int = param(20, "How many matches a search returns.", ge=1, le=1000, live=True)
+
+
+@dataclass(frozen=True)
+class CandidateConfig(Section):
+    """When a match is reported as a loop-closure candidate."""
+
+    min_similarity: float = param(
+        0.45,
+        "Cosine similarity that a candidate must reach. The default suits the model that comes with the "
+        "package; descriptors without whitening are all more alike and need about 0.8.",
+        ge=-1.0,
+        le=1.0,
+        live=True,
+    )
+    exclude_recent_s: float = param(
+        30.0,
+        "Keyframes of the same session younger than this, in seconds, never match. The database and the "
+        "loop-closure node must use the same value.",
+        ge=0.0,
+        le=86400.0,
+    )
+    min_consistent_queries: int = param(
+        1,
+        "How many consecutive queries, this one included, must have found the same place.",
+        ge=1,
+        le=100,
+        live=True,
+    )
+    max_keyframe_gap: int = param(
+        5,
+        "How far apart, in keyframes, the matches of consecutive queries may lie to be the same place.",
+        ge=0,
+        le=10000,
+        live=True,
+    )
+    max_candidates: int = param(
+        3, "How many candidates a query may have.", ge=1, le=1000, live=True
+    )
+
+
+@dataclass(frozen=True)
+class DiagnosticsConfig(Section):
+    """How the nodes report on themselves."""
+
+    period_s: float = param(1.0, "Seconds between two reports on /diagnostics.", ge=0.1, le=60.0)
+    silence_s: float = param(
+        5.0, "Warn when nothing arrived for so many seconds.", ge=0.5, le=3600.0, live=True
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sections of the configuration; each component takes its own."""
+
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+
+
+def sections_of(kind: Any) -> dict[str, type[Section]]:
+    """The sections of a configuration by name: of Config, or of another one made like it."""
+    return {item.name: item.default_factory for item in dataclasses.fields(kind)}  # type: ignore[misc]
+
+
+SECTIONS = sections_of(Config)
+
+
+def with_model(config: Config, model: str | Path) -> Config:
+    """The configuration with another model file."""
+    return replace(config, extractor=replace(config.extractor, model=str(model)))
+
+
+def parameter_names(kind: Any = Config) -> list[str]:
+    """`section.name` of every value there is."""
+    return [
+        f"{section}.{name}"
+        for section, cls in sections_of(kind).items()
+        for name, _, _ in parameters(cls)
+    ]
