@@ -21,6 +21,7 @@ LAYERS = [
         "config",
         "constants",
         "errors",
+        "keyframe",
         "figures",
         "quiet",
         "shipped",

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""What names a keyframe: the session it belongs to, which nobody else has, and its number in there."""
+
+import uuid
+from dataclasses import dataclass
+
+from netvlad_ros.constants import NANOSECONDS
+
+# Digits of a session's UUID that a log shows; the whole one stands in messages and files.
+SHOWN_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Whose images come one after the other: a camera of a robot; both empty where there is only one."""
+
+    robot: str = ""
+    camera: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of one camera by one clock: stamps are comparable within a session only.
+
+    uuid: 32 hexadecimal digits, never given twice, on whatever machine.
+    map:  name of the map that the session was recorded for; empty where there is only one.
+    """
+
+    uuid: str
+    stream: Stream = Stream()
+    map: str = ""
+
+    @classmethod
+    def new(cls, stream: Stream = Stream(), map: str = "") -> "Session":  # noqa: B008 - it is frozen
+        """A session that there never was before."""
+        return cls(uuid.uuid4().hex, stream, map)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframe:
+    """An image that is kept. Its name is (session.uuid, number), which lasts and is never used again.
+
+    number:   counts the keyframes of a session, from 0.
+    stamp_ns: of the image, by the clock of the session.
+    """
+
+    session: Session
+    number: int
+    stamp_ns: int
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """(UUID of the session, number), the primary key everywhere."""
+        return self.session.uuid, self.number
+
+    def __str__(self) -> str:
+        return f"{self.session.uuid[:SHOWN_DIGITS]}/{self.number}"
+
+    def age_s(self, now: "Keyframe") -> float:
+        """Seconds by which this is older than another of its session; infinite for one of another."""
+        if now.session.uuid != self.session.uuid:
+            return float("inf")
+        return (now.stamp_ns - self.stamp_ns) / NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A keyframe that came back from a search, with its cosine similarity to the query, -1 to 1."""
+
+    keyframe: Keyframe
+    similarity: float
