@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netvlad_ros import worlds
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training import worlds
 from netvlad_ros.worlds.walks import START_NS, Shot, walk
 from netvlad_ros.worlds.world import World
 from netvlad_ros.worlds.writers import SETTINGS, write_bag

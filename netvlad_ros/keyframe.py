@@ -31,7 +31,7 @@ class Session:
     map: str = ""
 
     @classmethod
-    def new(cls, stream: Stream = Stream(), map: str = "") -> "Session":  # noqa: B008 - it is frozen
+    def new(cls, stream: Stream = Stream(), map: str = "") -> "Session":
         """A session that there never was before."""
         return cls(uuid.uuid4().hex, stream, map)
 

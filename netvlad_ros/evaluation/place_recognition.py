@@ -25,7 +25,7 @@ from netvlad_ros.extraction.many_images import (
     all_descriptors,
     descriptor_blocks,
 )
-from netvlad_ros.retrieval.nearest import NearestNeighbours
+from netvlad_ros.index.nearest import NearestNeighbours
 
 # Of so many queries the report shows pictures, the best and the worst.
 SHOWN = 8

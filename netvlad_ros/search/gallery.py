@@ -14,7 +14,7 @@ from netvlad_ros.errors import ImageError
 from netvlad_ros.extraction.descriptor_cache import DescriptorCache
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.extraction.many_images import Extraction, Progress, Skipped, described
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.index.exact import ExactIndex
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,14 @@ class Times:
 class Gallery:
     """The descriptors of a folder of images.
 
-    paths: file of each keyframe of the index, by its id.
-    told:  what became of the images.
+    fingerprint: of the descriptors.
+    paths:       file of each vector of the index, by its id.
+    told:        what became of the images.
     """
 
     folder: Path
-    index: KeyframeIndex
+    fingerprint: str
+    index: ExactIndex
     paths: list[Path] = field(default_factory=list)
     told: Extraction = field(default_factory=Extraction)
 
@@ -67,8 +69,8 @@ class Gallery:
 
     def search(self, descriptor: np.ndarray, count: int, query: Path | None) -> list[GalleryMatch]:
         """The most similar images, best first, without the query itself if it is one of them."""
-        found = self.index.search(descriptor, count + 1)
-        pairs = [(self.paths[match.keyframe.keyframe_id], match.similarity) for match in found]
+        ids, similarities = self.index.search(descriptor, count + 1)
+        pairs = zip([self.paths[i] for i in ids], similarities.tolist(), strict=True)
         others = [(path, each) for path, each in pairs if not _is_same(path, query)]
         return [
             GalleryMatch(rank, shown_name(path, self.folder), similarity, path)
@@ -77,7 +79,7 @@ class Gallery:
 
     def add(self, path: Path, descriptor: np.ndarray) -> None:
         """Keeps the descriptor of an image."""
-        self.index.add(descriptor, stamp_ns=0)
+        self.index.add(np.array([len(self.paths)]), descriptor[None])
         self.paths.append(path)
 
 
@@ -98,7 +100,7 @@ def embed_gallery(
     progress: passes their numbers on, one by one, and may show how many are left.
     Raises ImageError if there is no folder, no image in it, or none that can be used.
     """
-    gallery = Gallery(folder, KeyframeIndex(extractor.fingerprint, extractor.dims))
+    gallery = Gallery(folder, extractor.fingerprint, ExactIndex(extractor.dims))
     paths, told = image_paths(folder), gallery.told
     images = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths])
     for number, descriptor in described(images, extractor, cache, told, progress):

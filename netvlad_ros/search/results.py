@@ -76,7 +76,7 @@ class SearchResults:
     def _json(self) -> str:
         gallery = self.gallery
         document = {
-            "fingerprint": gallery.index.fingerprint,
+            "fingerprint": gallery.fingerprint,
             "gallery": {
                 "folder": str(gallery.folder),
                 "images": len(gallery.paths),

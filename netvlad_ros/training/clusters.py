@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from netvlad_ros.errors import ModelError
+from netvlad_ros.index.nearest import k_means
 from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.model.forward import compile_forward
-from netvlad_ros.retrieval.nearest import k_means
 
 # The second best cluster of a descriptor gets this share of the weight of the best one, on average.
 SECOND_SHARE = 0.01

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.evaluation.recall import hit_ranks, localization_recall, recall_at_n
-from netvlad_ros.retrieval.nearest import NearestNeighbours, k_means, nearest_neighbours
+from netvlad_ros.index.nearest import NearestNeighbours, k_means, nearest_neighbours
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ import pytest
 from netvlad_ros.data.image_files import Picture
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.extraction.many_images import Skipped
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.index.exact import ExactIndex
 from netvlad_ros.search import results, sheets
 from netvlad_ros.search.gallery import Answer, Gallery, GalleryMatch
 from netvlad_ros.search.results import SearchResults
@@ -28,7 +28,7 @@ def gallery(tmp_path: Path) -> Gallery:
     """One green image."""
     (tmp_path / "gallery").mkdir()
     cv2.imwrite(str(tmp_path / "gallery" / "green.png"), colour(GREEN)[..., ::-1])
-    return Gallery(tmp_path / "gallery", KeyframeIndex("abc@4x4", 4))
+    return Gallery(tmp_path / "gallery", "abc@4x4", ExactIndex(4))
 
 
 def answer(gallery: Gallery, name: str, matches: int = 3, time_s: float | None = None) -> Answer:

@@ -12,7 +12,7 @@ import numpy as np
 
 from netvlad_ros.evaluation.baselines.baseline import Baseline
 from netvlad_ros.evaluation.baselines.vocabulary import local_descriptors
-from netvlad_ros.retrieval.nearest import k_means
+from netvlad_ros.index.nearest import k_means
 
 SIZE_PX = (320, 240)
 STEP_PX = 8
