@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Files of torch.save written without torch, and made-up weights of the networks that are saved so."""
 
+import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -33,6 +34,7 @@ STORAGES = {
     "<f2": "HalfStorage",
     "<i8": "LongStorage",
 }
+SAFETENSORS_TYPES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "<i8": "I64"}
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03."
 
 
@@ -140,6 +142,22 @@ def save_legacy(path: Path, content: Any) -> None:
             file.write(b"\x80\x02" + each + b".")
         for array in storages:
             file.write(struct.pack("<q", array.size) + array.tobytes())
+
+
+def save_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """As safetensors does."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, array in tensors.items():
+        place, end = end, end + array.nbytes
+        kind = SAFETENSORS_TYPES[array.dtype.str]
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (place, end)}
+    write_safetensors(path, json.dumps(header), b"".join(a.tobytes() for a in tensors.values()))
+
+
+def write_safetensors(path: Path, header: str, values: bytes) -> None:
+    """A header of any text, and values."""
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + values)
 
 
 def pickle(value: Any, storages: list[np.ndarray]) -> bytes:

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""State dicts of PyTorch projects: pytorch-NetVlad, Patch-NetVLAD, OpenIBL and hloc.
+"""State dicts of PyTorch projects, saved by torch.save or as .safetensors.
 
-| origin                            | input                              | whitening columns |
-|-----------------------------------|------------------------------------|-------------------|
-| Nanne/pytorch-NetVlad             | RGB 0..1, ImageNet mean/std        | none              |
-| QVPR/Patch-NetVLAD                | the same, 640 x 480                | k * D + d         |
-| yxgeee/OpenIBL                    | RGB 0..255 less a mean, 640 x 480  | k * D + d         |
-| cvg/Hierarchical-Localization     | RGB 0..255 less the .mat's mean    | d * K + k         |
+| origin                                          | input                              | whitening columns |
+|-------------------------------------------------|------------------------------------|-------------------|
+| Nanne/pytorch-NetVlad                           | RGB 0..1, ImageNet mean/std        | none              |
+| QVPR/Patch-NetVLAD                              | the same, 640 x 480                | k * D + d         |
+| gmberton/deep-visual-geo-localization-benchmark | the same, 640 x 480                | none              |
+| yxgeee/OpenIBL                                  | RGB 0..255 less a mean, 640 x 480  | k * D + d         |
+| cvg/Hierarchical-Localization                   | RGB 0..255 less the .mat's mean    | d * K + k         |
 
 Swarm-SLAM's (lajoiepy/cslam) are those of pytorch-NetVlad, with images cropped and resized to 224 x 224.
 """
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import WeightsError
-from netvlad_ros.importers import torch_file
+from netvlad_ros.importers import safetensors_file, torch_file
 from netvlad_ros.importers.canonical import CanonicalWeights, Importer, InputPreset
 from netvlad_ros.importers.torch_file import Tensor
 
@@ -101,6 +102,7 @@ class Layout:
     tensors:     their name -> our name and transform, for all that is no convolution.
     input:       how images are scaled; None if the user has to say it.
     whitened_px: (width, height) that images have where there is a whitening.
+    plain_px:    the same where there is none.
     """
 
     backbone: str
@@ -108,6 +110,7 @@ class Layout:
     tensors: dict[str, tuple[str, Transform]]
     input: InputPreset | None
     whitened_px: tuple[int, int] = (0, 0)
+    plain_px: tuple[int, int] = (0, 0)
 
 
 NANNE = Layout(
@@ -122,6 +125,16 @@ NANNE = Layout(
     },
     _IMAGENET_INPUT,
     (640, 480),
+)
+BENCHMARK = Layout(
+    "backbone.",
+    ("aggregation.centroids", 0),
+    {
+        "aggregation.centroids": ("netvlad/centres", _as_is),
+        "aggregation.conv.weight": ("netvlad/assignment", _transposed),
+    },
+    _IMAGENET_INPUT,
+    plain_px=(640, 480),
 )
 OPENIBL = Layout(
     "base_model.base.",
@@ -147,15 +160,16 @@ HLOC = Layout(
     },
     None,
 )
-LAYOUTS = (NANNE, OPENIBL, HLOC)
+LAYOUTS = (NANNE, BENCHMARK, OPENIBL, HLOC)
 
 # Where their training saves: the best so far by recall, and the latest.
-CHECKPOINTS = ("model_best.pth.tar", "checkpoint.pth.tar")
-ENDINGS = (".pth", ".pth.tar", ".pt", ".ckpt")
+CHECKPOINTS = ("model_best.pth.tar", "best_model.pth", "checkpoint.pth.tar", "last_model.pth")
+# What a checkpoint calls its state dict.
+STATE_NAMES = ("state_dict", "model_state_dict", "model", "net")
+SAFETENSORS = ".safetensors"
+ENDINGS = (".pth", ".pth.tar", ".pt", ".ckpt", SAFETENSORS)
 # Files that users may take for one.
 OTHER_KINDS = {
-    ".safetensors": "a safetensors file; run torch.save(safetensors.torch.load_file(...), 'weights.pth') and "
-    "import that",
     ".onnx": "an ONNX program; import the checkpoint that it was exported from",
 }
 MAX_FLAGS_BYTES = 1 << 20
@@ -163,7 +177,7 @@ MAX_FLAGS_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class _State:
-    """The tensors of a checkpoint, without `module.` in their names, and what else is known of them."""
+    """The tensors of a checkpoint by their names in the layout, and what else is known of them."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -178,7 +192,7 @@ class _State:
 
 
 def recognises(path: Path) -> bool:
-    """Whether this is a file of torch.save, judging by content or name, or a folder of a training run."""
+    """Whether this is a file of tensors, judging by content or name, or a folder of a training run."""
     if path.is_dir():
         return bool(_checkpoints(path))
     by_name = path.name.endswith((*ENDINGS, *OTHER_KINDS))
@@ -187,7 +201,7 @@ def recognises(path: Path) -> bool:
 
 def recognises_hloc(path: Path) -> bool:
     """Whether this is a state dict of hloc's extractor."""
-    if not path.is_file() or not torch_file.recognises(path):
+    if not path.is_file() or not (path.suffix == SAFETENSORS or torch_file.recognises(path)):
         return False
     try:
         return _state(path).layout is HLOC
@@ -233,43 +247,60 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _state(path: Path) -> _State:
-    tensors = _tensors(path, torch_file.load(path))
-    layout = next((each for each in LAYOUTS if each.centres[0] in tensors), None)
-    if layout is None and any(name.startswith(NANNE.backbone) for name in tensors):
-        layout = NANNE  # with max or average pooling
-    if layout is None:
-        known = ", ".join(each.centres[0] for each in LAYOUTS)
-        raise WeightsError(
-            f"{path}: expected the tensors of a NetVLAD network, one of {known} among them, got "
-            f"{[name[:80] for name in tensors][:4] or 'none'}; is it a checkpoint of another network?"
-        )
+    stored = _stored_tensors(path)
+    # Parallel training puts `module.` before a name or into it.
+    names = {key: ".".join(p for p in key.split(".") if p != "module") for key in stored}
+    layout, prefix = _layout(path, names.values())
+    tensors: dict[str, Tensor] = {}
+    for key, name in names.items():
+        short = name.removeprefix(prefix)
+        if short in tensors:
+            raise WeightsError(
+                f"{path}: {short[:80]!r} is there twice, with and without `module.` or another prefix; "
+                "save one of both."
+            )
+        tensors[short] = stored[key]
     return _State(path, tensors, layout, _flags(path) if layout is NANNE else {})
 
 
-def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict, saved alone or under its usual name."""
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict):
+def _layout(path: Path, names: Iterable[str]) -> tuple[Layout, str]:
+    """The layout of these names, and the prefix that they have in this file."""
+    first_convolution = f"{NANNE.backbone}0.weight"  # all there is with max or average pooling
+    for layout, known in [
+        *((each, each.centres[0]) for each in LAYOUTS),
+        (NANNE, first_convolution),
+    ]:
+        for name in names:
+            if f".{name}".endswith(f".{known}"):
+                return layout, name.removesuffix(known)
+    known_centres = ", ".join(each.centres[0] for each in LAYOUTS)
+    raise WeightsError(
+        f"{path}: expected the tensors of a NetVLAD network, one of {known_centres} among them, got "
+        f"{[name[:80] for name in names][:4] or 'none'}; is it a checkpoint of another network?"
+    )
+
+
+def _stored_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict, saved alone or under one of its usual names."""
+    content = (safetensors_file if path.suffix == SAFETENSORS else torch_file).load(path)
+    if not isinstance(content, dict):
         raise WeightsError(
-            f"{path}: expected a dict of tensors or one with a state_dict, got {_kind(content)}; save "
-            "model.state_dict()."
+            f"{path}: expected a dict of tensors, alone or as one of {', '.join(STATE_NAMES)}, got "
+            f"{_kind(content)}; save model.state_dict()."
         )
-    tensors: dict[str, Tensor] = {}
+    named = (content.get(name) for name in STATE_NAMES)
+    state = next((each for each in named if isinstance(each, dict)), content)
     for key, value in state.items():
-        name = ".".join(part for part in str(key).split(".") if part != "module")
         if not isinstance(value, Tensor):
             raise WeightsError(
                 f"{path}: expected a tensor for {str(key)[:80]!r}, got {_kind(value)}; save "
                 "model.state_dict()."
             )
-        if name in tensors:
-            raise WeightsError(f"{path}: {name[:80]!r} is there twice, with and without `module.`.")
-        tensors[name] = value
-    if sum(tensor.bytes for tensor in tensors.values()) > path.stat().st_size:
+    if sum(tensor.bytes for tensor in state.values()) > path.stat().st_size:
         raise WeightsError(
             f"{path}: its tensors share their values, which those of a network don't."
         )
-    return tensors
+    return {str(key): tensor for key, tensor in state.items()}
 
 
 def _kind(value: Any) -> str:
@@ -302,7 +333,8 @@ def _read_flags(path: Path) -> dict[str, Any]:
 
 def _network(state: _State, preset: InputPreset) -> NetworkConfig:
     ours = state.ours
-    width, height = state.layout.whitened_px if "whitening/kernel" in ours else (0, 0)
+    layout = state.layout
+    width, height = layout.whitened_px if "whitening/kernel" in ours else layout.plain_px
     return NetworkConfig(
         backbone=_backbone(state),
         channel_order=preset.channel_order,
@@ -395,5 +427,9 @@ def _row(state: _State, network: NetworkConfig, name: str) -> tuple[str, Transfo
     return f"{layer}/{ours}", transform
 
 
-IMPORTER = Importer("pytorch-NetVlad, Patch-NetVLAD or OpenIBL", recognises, read)
+IMPORTER = Importer(
+    "pytorch-NetVlad, Patch-NetVLAD, OpenIBL or deep-visual-geo-localization-benchmark",
+    recognises,
+    read,
+)
 HLOC_IMPORTER = Importer("hloc", recognises_hloc, read, HLOC_PRESETS)

@@ -30,7 +30,7 @@ MAX_DIMENSIONS = 16
 _DAMAGE = (OSError, ValueError, struct.error, zipfile.BadZipFile, NotImplementedError)
 
 # Storage class -> type of its values; those of bfloat16 are the upper halves of float32.
-_STORAGES = {
+STORAGES = {
     "BFloat16Storage": "<u2",
     "BoolStorage": "?",
     "ByteStorage": "u1",
@@ -65,7 +65,7 @@ _INERT = {f"{module}.{name}" for module, names in _HARMLESS.items() for name in 
 
 
 @dataclass(frozen=True)
-class _Storage:
+class Storage:
     """Where a tensor's values are: count of them under this key."""
 
     key: str
@@ -74,12 +74,12 @@ class _Storage:
 
 
 @dataclass
-class _Values:
+class Values:
     """The mapped file and where in it the values of each storage are, as (position, bytes)."""
 
     mapped: mmap.mmap
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
-    storages: dict[str, _Storage] = field(default_factory=dict)
+    storages: dict[str, Storage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Tensor:
     shape: tuple[int, ...]
     _strides: tuple[int, ...]
     _offset: int
-    _storage: _Storage
-    _values: _Values = field(repr=False)
+    _storage: Storage
+    _values: Values = field(repr=False)
 
     @property
     def bytes(self) -> int:
@@ -99,7 +99,7 @@ class Tensor:
 
     def array(self) -> np.ndarray:
         """float32, read-only and mapped if the file holds it so."""
-        dtype = np.dtype(_STORAGES[self._storage.kind])
+        dtype = np.dtype(STORAGES[self._storage.kind])
         position, _ = self._values.places[self._storage.key]
         flat = np.frombuffer(self._values.mapped, dtype, self._storage.count, position)
         view = np.lib.stride_tricks.as_strided(
@@ -135,7 +135,7 @@ def load(path: Path) -> Any:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             legacy = mapped[: len(_LEGACY_START)] == _LEGACY_START
-            return (_load_legacy if legacy else _load_zip)(file, _Values(mapped))
+            return (_load_legacy if legacy else _load_zip)(file, Values(mapped))
     except UnsafePickleError as error:
         raise WeightsError(
             f"{path}: expected tensors, numbers and text, got {_short(error)}: a module saved whole or "
@@ -154,7 +154,7 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _load_zip(file: BinaryIO, values: _Values) -> Any:
+def _load_zip(file: BinaryIO, values: Values) -> Any:
     members = _members(file)
     name = _pickle_name(members)
     if name is None:
@@ -179,7 +179,7 @@ def _load_zip(file: BinaryIO, values: _Values) -> Any:
     return content
 
 
-def _load_legacy(file: BinaryIO, values: _Values) -> Any:
+def _load_legacy(file: BinaryIO, values: Values) -> Any:
     """Pickles of a number, the version, the machine, the content and the keys, then the storages."""
     _, version, machine = (_unpickle(file, values) for _ in range(3))
     if version != _LEGACY_VERSION or not isinstance(machine, dict):
@@ -200,11 +200,11 @@ def _load_legacy(file: BinaryIO, values: _Values) -> Any:
     return content
 
 
-def _item_bytes(storage: _Storage) -> int:
-    return np.dtype(_STORAGES[storage.kind]).itemsize
+def _item_bytes(storage: Storage) -> int:
+    return np.dtype(STORAGES[storage.kind]).itemsize
 
 
-def _refuse_short(values: _Values) -> None:
+def _refuse_short(values: Values) -> None:
     for key, storage in values.storages.items():
         _, size = values.places.get(key, (0, -1))
         if storage.count * _item_bytes(storage) > size:
@@ -257,7 +257,7 @@ def _place(mapped: mmap.mmap, member: zipfile.ZipInfo) -> tuple[int, int]:
     return position, member.file_size
 
 
-def _unpickle(file: BinaryIO, values: _Values) -> Any:
+def _unpickle(file: BinaryIO, values: Values) -> Any:
     return unpickle(
         file,
         lambda what, arguments: _call(what, arguments, values),
@@ -265,7 +265,7 @@ def _unpickle(file: BinaryIO, values: _Values) -> Any:
     )
 
 
-def _call(what: Global, arguments: tuple[Any, ...], values: _Values) -> Any:
+def _call(what: Global, arguments: tuple[Any, ...], values: Values) -> Any:
     match what.name, arguments:
         case "collections.OrderedDict", ():
             return {}
@@ -287,7 +287,7 @@ def _dict(items: list[Any]) -> dict[Any, Any]:
     return dict(pairs([item[0] for item in items], [item[1] for item in items]))
 
 
-def _storage(identity: Any, values: _Values) -> _Storage:
+def _storage(identity: Any, values: Values) -> Storage:
     match identity:
         case ("module", Global(name), *_):
             raise UnsafePickleError(name)
@@ -298,8 +298,8 @@ def _storage(identity: Any, values: _Values) -> _Storage:
             _,
             int(count),
             None,
-        ) if count >= 0 and name.rpartition(".")[2] in _STORAGES:
-            storage = _Storage(key, name.rpartition(".")[2], count)
+        ) if count >= 0 and name.rpartition(".")[2] in STORAGES:
+            storage = Storage(key, name.rpartition(".")[2], count)
         case _:
             raise ValueError("a storage that is described in an unknown way")
     if values.storages.setdefault(key, storage) != storage:
@@ -307,10 +307,10 @@ def _storage(identity: Any, values: _Values) -> _Storage:
     return storage
 
 
-def _tensor(arguments: tuple[Any, ...], values: _Values) -> Tensor:
+def _tensor(arguments: tuple[Any, ...], values: Values) -> Tensor:
     """(storage, offset, shape, strides, ...), counted in values."""
     storage, offset, shape, strides = arguments[:4] if len(arguments) >= 4 else (None,) * 4
-    if not isinstance(storage, _Storage) or not _are_sizes((offset,)):
+    if not isinstance(storage, Storage) or not _are_sizes((offset,)):
         raise ValueError("a tensor without a storage")
     if not (_are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
         raise ValueError("a tensor of impossible shape or strides")

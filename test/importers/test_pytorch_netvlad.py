@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""State dicts of pytorch-NetVlad, Patch-NetVLAD, OpenIBL and hloc: the same descriptors, or one sentence."""
+"""State dicts of PyTorch projects: the same descriptors as theirs, or one sentence."""
 
 import importlib.util
 import json
@@ -12,7 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_files import call, networks, picture, save_legacy, save_zip, storage, tensor
+from torch_files import (
+    VGG16,
+    call,
+    encoder,
+    networks,
+    picture,
+    pool,
+    save_legacy,
+    save_safetensors,
+    save_zip,
+    storage,
+    tensor,
+)
 
 from netvlad_ros.errors import WeightsError
 from netvlad_ros.importers.detect import import_weights
@@ -103,6 +115,53 @@ def test_the_descriptors_of_every_layout_are_those_that_torch_computes(
     assert descriptor @ expected > 0.999999
 
 
+def test_the_descriptors_of_the_geo_localization_benchmark_are_reproduced(tmp_path: Path):
+    state = encoder("vgg16", "backbone.") | {
+        name.replace("pool.", "aggregation."): array for name, array in pool(4, 512).items()
+    }
+    checkpoint = {
+        "epoch_num": 7,
+        "model_state_dict": {f"module.{name}": array for name, array in state.items()},
+        "recalls": [81.5, 92.0],
+        "best_r5": 92.0,
+    }
+    save_zip(tmp_path / "best_model.pth", checkpoint)
+    network = import_weights(tmp_path / "best_model.pth")
+    assert (network.network.input_width_px, network.network.input_height_px) == (640, 480)
+    descriptor = np.asarray(network(picture().astype("f4")))[0]
+    expected = benchmark_descriptor(state, picture()[0])
+    np.testing.assert_allclose(descriptor, expected, rtol=0.0, atol=1e-5)
+    assert descriptor @ expected > 0.999999
+
+
+def benchmark_descriptor(state: State, image: np.ndarray) -> np.ndarray:
+    """What their VGG16 and NetVLAD do, as datasets_ws.py, network.py and aggregation.py have it."""
+    x = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    x = x.transpose(2, 0, 1).astype("f4")
+    for place, _, _ in VGG16:
+        weight, bias = (state[f"backbone.{place}.{kind}"] for kind in ("weight", "bias"))
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(x, ((0, 0), (1, 1), (1, 1))), (3, 3), (1, 2)
+        )
+        x = np.einsum("chwij,ocij->ohw", windows, weight, optimize=True) + bias[:, None, None]
+        if place != VGG16[-1][0]:
+            x = np.maximum(x, 0)
+        if place in (2, 7, 14, 21):
+            depth, height, width = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2)
+            even = x[:, : 2 * height, : 2 * width]
+            x = even.reshape(depth, height, 2, width, 2).max((2, 4))
+    x = unit(x.reshape(len(x), -1), axis=0)  # (D, N)
+    scores = np.exp(state["aggregation.conv.weight"][:, :, 0, 0] @ x)
+    assigned = scores / scores.sum(0)  # (K, N)
+    centres = state["aggregation.centroids"]
+    rows = [((x - c[:, None]) * a).sum(1) for c, a in zip(centres, assigned, strict=True)]
+    return unit(unit(np.stack(rows), axis=1).reshape(-1), axis=0)
+
+
+def unit(vectors: np.ndarray, axis: int) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=axis, keepdims=True)
+
+
 @pytest.mark.parametrize(
     ("name", "size_px"),
     [("alexnet", (0, 0)), ("patch_netvlad", (640, 480)), ("openibl", (640, 480)), ("hloc", (0, 0))],
@@ -134,15 +193,50 @@ def test_weights_that_know_their_input_take_no_preset(alexnet: State, tmp_path: 
         parallel,
         lambda state: {f"module.{name}": array for name, array in state.items()},
         lambda state: {f"module.{name}": array for name, array in parallel(state).items()},
+        lambda state: {f"_orig_mod.{name}": array for name, array in state.items()},
+        lambda state: {
+            f"net.backbone_net.{name}": array for name, array in parallel(state).items()
+        },
     ],
 )
-def test_keys_of_parallel_training_are_the_same_network(
+def test_keys_of_parallel_training_or_with_a_prefix_are_the_same_network(
     renamed: Callable[[State], State], alexnet: State, tmp_path: Path
 ):
     save_zip(tmp_path / "plain.pth", alexnet)
     save_zip(tmp_path / "parallel.pth", {"state_dict": renamed(alexnet)})
     plain, parallel_one = (import_weights(tmp_path / f"{n}.pth") for n in ("plain", "parallel"))
     assert plain.fingerprint() == parallel_one.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model", "net"])
+def test_a_state_dict_is_found_under_its_usual_names(name: str, alexnet: State, tmp_path: Path):
+    save_zip(tmp_path / "plain.pth", alexnet)
+    save_zip(tmp_path / "named.pth", {"epoch": 3, "args": {"arch": "alexnet"}, name: alexnet})
+    plain, named = (import_weights(tmp_path / f"{n}.pth") for n in ("plain", "named"))
+    assert plain.fingerprint() == named.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["max", "avg"])
+def test_a_prefix_does_not_hide_a_network_without_netvlad(
+    name: str, states: dict[str, State], tmp_path: Path
+):
+    (tmp_path / "flags.json").write_text(json.dumps({"pooling": name}))
+    prefixed = {f"model.{key}": array for key, array in states[name].items()}
+    save_zip(tmp_path / "weights.pth", {"state_dict": prefixed})
+    assert import_weights(tmp_path / "weights.pth").network.pooling == name
+
+
+@pytest.mark.parametrize("name", ["alexnet", "hloc"])
+def test_a_safetensors_file_is_the_same_network(
+    name: str, states: dict[str, State], tmp_path: Path
+):
+    save_zip(tmp_path / "weights.pth", states[name])
+    save_safetensors(tmp_path / "weights.safetensors", states[name])
+    preset = "hloc-pitts30k" if name == "hloc" else None
+    one, other = (
+        import_weights(tmp_path / f"weights.{ending}", preset) for ending in ("pth", "safetensors")
+    )
+    assert one.fingerprint() == other.fingerprint()
 
 
 @pytest.mark.parametrize("dtype", ["<f8", "<f2"])
@@ -179,6 +273,14 @@ def test_the_folder_of_a_run_gives_its_best_and_says_so(
     assert "took model_best.pth.tar, not checkpoint.pth.tar" in caplog.text
     assert import_weights(run / "checkpoints").fingerprint() == expected
     assert import_weights(run / "checkpoints/checkpoint.pth.tar").fingerprint() != expected
+
+
+def test_the_folder_of_a_run_of_the_benchmark_gives_its_best(alexnet: State, tmp_path: Path):
+    latest = alexnet | {"pool.centroids": alexnet["pool.centroids"] + 1}
+    save_zip(tmp_path / "best_model.pth", {"model_state_dict": alexnet})
+    save_zip(tmp_path / "last_model.pth", {"model_state_dict": latest})
+    best = import_weights(tmp_path / "best_model.pth").fingerprint()
+    assert import_weights(tmp_path).fingerprint() == best
 
 
 def test_a_run_without_a_best_gives_its_latest(alexnet: State, tmp_path: Path):
@@ -280,6 +382,14 @@ def with_array(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[Stat
             "'encoder.0.bias' is there twice",
         ),
         (
+            lambda state: state.update({"net.pool.conv.weight": np.zeros(3, "f4")}),
+            "alexnet with NetVLAD has no tensor 'net.pool.conv.weight'",
+        ),
+        (
+            lambda state: state.update({f"net.{name}": array for name, array in state.items()}),
+            "alexnet with NetVLAD has no tensor 'net.encoder.0.weight'",
+        ),
+        (
             lambda state: state.update({"pool.alpha": 5.0}),
             "expected a tensor for 'pool.alpha', got float",
         ),
@@ -298,12 +408,22 @@ def test_tensors_that_do_not_fit_are_refused_with_what_is_wrong(
     assert reason in refusal(tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("content", [5, None, [1], "text", {"state_dict": 5}, {"state_dict": [1]}])
-def test_what_is_no_state_dict_is_refused(content: Any, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        *(
+            (content, "expected a dict of tensors, alone or as one of state_dict, model_state_dict")
+            for content in (5, None, [1], "text")
+        ),
+        ({"state_dict": 5}, "expected a tensor for 'state_dict', got int"),
+        ({"state_dict": [1]}, "expected a tensor for 'state_dict', got list"),
+        ({"model": {"model": {}}}, "expected a tensor for 'model', got dict"),
+        ({"net": {}}, "expected the tensors of a NetVLAD network"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(content: Any, reason: str, tmp_path: Path):
     save_zip(tmp_path / "weights.pth", content)
-    assert "expected a dict of tensors or one with a state_dict" in refusal(
-        tmp_path / "weights.pth"
-    )
+    assert reason in refusal(tmp_path / "weights.pth")
 
 
 def test_tensors_that_all_share_one_storage_claim_no_memory(tmp_path: Path):
@@ -320,7 +440,7 @@ def shared_tensors(count: int) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("weights.safetensors", "got a safetensors file; run torch.save("),
+        ("weights.safetensors", "expected the tensors of a NetVLAD network"),
         ("network.onnx", "got an ONNX program; import the checkpoint"),
         ("weights.pth", "expected a file that torch.save wrote, got a damaged one"),
         ("checkpoint.pth.tar", "expected a file that torch.save wrote, got a damaged one"),
