@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Writes .onnx files, in 8 bits too."""
 
+import contextlib
+import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,18 +59,39 @@ def _write_quantised(
         precise = [node.name for node in nodes if is_precise(node.name, network)]
         # The first convolution costs little, and what it gets wrong goes through all others.
         first = next(node.name for node in nodes if node.op_type == "Conv")
-        quantization.quantize_static(
-            prepared,
-            path,
-            _Calibration(request.calibration),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=kind,
-            weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[*precise, first],
-            calibrate_method=quantization.CalibrationMethod.Percentile,
-            extra_options={"ActivationSymmetric": symmetric},
-        )
+
+        def quantise(**ranges: bool) -> None:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+                quantization.quantize_static(
+                    prepared,
+                    path,
+                    _Calibration(request.calibration),
+                    quant_format=quantization.QuantFormat.QDQ,
+                    per_channel=True,
+                    activation_type=kind,
+                    weight_type=quantization.QuantType.QInt8,
+                    nodes_to_exclude=[*precise, first],
+                    calibrate_method=quantization.CalibrationMethod.Percentile,
+                    extra_options={"ActivationSymmetric": symmetric, **ranges},
+                )
+
+        try:
+            quantise()
+        except (
+            ValueError
+        ):  # too many bins from least to greatest for values that are nearly the same
+            _quantise_around_zero(quantise)
+
+
+def _quantise_around_zero(quantise: Callable[..., None]) -> None:
+    """With bins on both sides of zero: half as fine, but values that are nearly the same fit in."""
+    try:
+        quantise(CalibTensorRangeSymmetric=False)
+    except ValueError as error:
+        raise ModelError(
+            f"--precision int8: ONNX Runtime finds no ranges of values for this network ({error}); export "
+            "to openvino or litert, or in fp16."
+        ) from None
 
 
 class _Calibration:

@@ -118,6 +118,26 @@ def test_a_trained_network_in_8_bits_recognises_as_many_places(
     assert expected - found <= 0.01 * len(truth)  # at most one point of Recall@1
 
 
+@pytest.mark.parametrize("format", ["onnx", "tensorrt"])
+def test_values_that_are_nearly_the_same_for_all_images_have_a_range_in_8_bits(
+    format: str, network: NetVLADNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Its rows of unit length add up to the number of its clusters, but for rounding.
+    images = made_up_images(SIZE_PX)
+    export = export_network(network, tmp_path / "m.onnx", FORMATS[format], "int8", SIZE_PX, images)
+    assert export.agreement.cosines.mean() >= BARS["int8"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_network_without_ranges_of_values_is_refused_in_8_bits(tmp_path: Path) -> None:
+    faint = tiny_network(input_scale=(1e-42,))
+    with pytest.raises(ModelError, match=r"finds no ranges of values .* export to openvino"):
+        export_network(
+            faint, tmp_path / "m.onnx", FORMATS["onnx"], "int8", SIZE_PX, made_up_images(SIZE_PX)
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def right_first_matches(descriptors: np.ndarray, truth: GroundTruth) -> int:
     """How many queries find a true match first, among images that are more than ten images older."""
     best = {
