@@ -3,10 +3,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import DescriptorError, ImageError
 from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
@@ -28,15 +28,15 @@ class ReplayedImage:
     problem: str = ""
 
 
-def replay(messages: Iterable[tuple[int, Any]], detector: LoopDetector) -> Iterator[ReplayedImage]:
+def replay(messages: Iterable[StampedMessage], detector: LoopDetector) -> Iterator[ReplayedImage]:
     """Puts each image into the detector; one that gives no descriptor is told, not fatal.
 
-    messages: stamps in nanoseconds and messages, as Bag.images() gives them.
+    messages: as Bag.stamped() gives them, with the stamp and the time of recording.
     """
-    for number, (stamp_ns, message) in enumerate(messages, start=1):
+    for number, stamped in enumerate(messages, start=1):
         try:
-            image = to_image(message)
-            detection = detector.process(image, stamp_ns)
+            image = to_image(stamped.message)
+            detection = detector.process(image, stamped.stamp_ns)
         except (ImageError, DescriptorError) as error:
             yield ReplayedImage(number, problem=str(error))
         else:

@@ -133,8 +133,8 @@ class Bag:
         """Stamp in nanoseconds and message of every image, in the order of recording.
 
         The stamp is that of the header, when the camera took the image; where a driver left it zero, it
-        is when the image was recorded. Raises BagError where the bag is damaged, after all that could
-        be read before.
+        is when the image was recorded. stamped() gives the time of recording as well. Raises BagError
+        where the bag is damaged, after all that could be read before.
         """
         for each in self.stamped(topic):
             yield each.stamp_ns, each.message

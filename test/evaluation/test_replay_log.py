@@ -6,6 +6,7 @@ import pytest
 from recording import SECOND, image
 
 from netvlad_ros.config import CandidateConfig, Config, KeyframeConfig
+from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.errors import ImageError
 from netvlad_ros.evaluation.replay_log import ReplayLog, available_keyframes, sentence
 from netvlad_ros.replay import replay
@@ -30,7 +31,10 @@ def run(*places: int, config: Config = CONFIG, stamps_s: tuple[int, ...] = ()) -
     """The log of a drive with an image of one of nine places every second."""
     stamps = stamps_s or range(1, len(places) + 1)
     pixels = [np.full((8, 8), place, np.uint8) for place in places]
-    messages = [(s * SECOND, image(s * SECOND, one)) for s, one in zip(stamps, pixels, strict=True)]
+    messages = [
+        StampedMessage(s * SECOND, s * SECOND, image(s * SECOND, one))
+        for s, one in zip(stamps, pixels, strict=True)
+    ]
     log = ReplayLog()
     for replayed in replay(messages, LoopDetector(Places(), config)):
         log.add(replayed)
@@ -72,7 +76,8 @@ def test_images_that_can_not_be_used_are_kept_with_the_reason():
 def test_add_returns_the_keyframe_if_the_image_is_one():
     log = ReplayLog()
     stamps = (SECOND, SECOND + 1)
-    messages = [(stamp, image(stamp, np.full((8, 8), 1, np.uint8))) for stamp in stamps]
+    pixels = np.full((8, 8), 1, np.uint8)
+    messages = [StampedMessage(stamp, stamp, image(stamp, pixels)) for stamp in stamps]
     first, second = replay(messages, LoopDetector(Places()))
     assert log.add(first) is log.keyframes[0]
     assert log.add(second) is None
