@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from benchmark.tables import console, interleaved_medians_ms, print_table
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.index.exact import ExactIndex
 
 SIZES = (1_000, 10_000, 100_000)
 DIMENSIONS = (256, 1024, 4096)
@@ -34,17 +34,17 @@ def measure(arguments: argparse.Namespace) -> None:
         "slowest add ms",
         "MB",
     ]
-    print_table(f"KeyframeIndex, the {MATCHES} best of one query", header, rows)
+    print_table(f"ExactIndex, the {MATCHES} best of one query", header, rows)
     print_table(f"The same for a robot that stood still ({STILL_SIMILARITY})", header, still)
 
 
 def _rows(dims: int, sizes: Sequence[int], chunks: Iterator[np.ndarray]) -> list[list[Any]]:
-    index, flat, rows = KeyframeIndex("benchmark", dims), faiss.IndexFlatIP(dims), []
+    index, flat, rows = ExactIndex(dims), faiss.IndexFlatIP(dims), []
     slowest_s = 0.0
     for chunk in chunks:
         for descriptor in chunk:
             start = time.perf_counter()
-            index.add(descriptor, len(index))
+            index.add(np.array([len(index)]), descriptor[None])
             slowest_s = max(slowest_s, time.perf_counter() - start)
         flat.add(chunk)
         if len(index) in sizes:
@@ -53,15 +53,15 @@ def _rows(dims: int, sizes: Sequence[int], chunks: Iterator[np.ndarray]) -> list
     return rows
 
 
-def _row(index: KeyframeIndex, flat: Any, chunk: np.ndarray, slowest_ms: float) -> list[Any]:
+def _row(index: ExactIndex, flat: Any, chunk: np.ndarray, slowest_ms: float) -> list[Any]:
     queries = iter(np.resize(chunk, (10_000, chunk.shape[1])))
 
     def search_and_add() -> None:
         descriptor = next(queries)
         index.search(descriptor, MATCHES)
-        index.add(descriptor, len(index))
+        index.add(np.array([len(index)]), descriptor[None])
 
-    size, added = len(index), index.keyframes[-1].keyframe_id
+    size = len(index)
     medians = interleaved_medians_ms(
         {
             "both": search_and_add,
@@ -72,9 +72,7 @@ def _row(index: KeyframeIndex, flat: Any, chunk: np.ndarray, slowest_ms: float) 
         batch=20,
     )
     memory_mb = index.size_bytes / 1e6
-    index.remove(
-        [keyframe.keyframe_id for keyframe in index.keyframes if keyframe.keyframe_id > added]
-    )
+    index.remove(np.arange(size, len(index)))
     return [
         index.dims,
         size,

@@ -54,18 +54,18 @@ def _row(model: Path, threads: int) -> list[float]:
 
 
 def _run(model: str, threads: int) -> list[float]:
-    from netvlad_ros import extractor as module
     from netvlad_ros.config import ExtractorConfig
-    from netvlad_ros.retrieval.index import KeyframeIndex
+    from netvlad_ros.extraction import extractor as module
+    from netvlad_ros.index.exact import ExactIndex
 
     if threads < 0:
         _leave_alone(module)
     extractor = module.NetVLADExtractor(model, ExtractorConfig(threads=max(threads, 0)))
     rng = np.random.default_rng(0)
-    index = KeyframeIndex(extractor.fingerprint, extractor.dims)
+    index = ExactIndex(extractor.dims)
     for number in range(KEYFRAMES):
         vector = rng.standard_normal(extractor.dims, np.float32)
-        index.add(vector / np.linalg.norm(vector), number)
+        index.add(np.array([number]), (vector / np.linalg.norm(vector))[None])
     image = rng.integers(0, 256, (720, 1280, 3), np.uint8)
     times, cpu = [], []
     for _ in range(IMAGES):

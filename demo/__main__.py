@@ -19,8 +19,8 @@ from netvlad_ros.errors import NetVLADError
 from netvlad_ros.evaluation.replay_log import ReplayLog, sentence
 from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.results import Results
+from netvlad_ros.keyframe import Keyframe, Match
 from netvlad_ros.replay import ReplayedImage
-from netvlad_ros.retrieval.keyframes import Keyframe, Match
 from netvlad_ros.retrieval.loop_detector import Detection
 from netvlad_ros.shipped import HELP, model_path
 

@@ -16,13 +16,12 @@ from rclpy.signals import SignalHandlerOptions
 from demo.programs import Programs
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.keyframe import Keyframe, Match
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, LoopClosureCandidates
-from netvlad_ros.msg import Keyframe as KeyframeMessage
-from netvlad_ros.nodes.conversions import descriptor_array, query_from, to_ns
+from netvlad_ros.nodes.conversions import descriptor_array, keyframe_from, query_from, to_ns
 from netvlad_ros.nodes.transport import use_large_message_transport
-from netvlad_ros.retrieval.candidates import Candidate, Selection
-from netvlad_ros.retrieval.keyframes import Keyframe, Match
 from netvlad_ros.retrieval.loop_detector import Detection
+from netvlad_ros.retrieval.selection import Candidate, Selection
 
 NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 QUEUE_DEPTH = 100
@@ -98,7 +97,9 @@ class Listener(Node):
             heard[to_ns(message.header.stamp)] = message
             if heard is self.answers and message.candidates:
                 best = message.candidates[0]
-                self._tell(_keyframe(message.query), Match(_keyframe(best.match), best.similarity))
+                self._tell(
+                    keyframe_from(message.query), Match(keyframe_from(best.match), best.similarity)
+                )
 
         self.create_subscription(kind, topic, hear, QUEUE_DEPTH)
 
@@ -107,16 +108,12 @@ class Listener(Node):
         if stamp_ns not in self.matches.keys() & self.answers.keys():  # no keyframe
             return Detection(stamp_ns, descriptor, None, None)
         query = query_from(self.matches[stamp_ns])
-        matches = {match.keyframe.keyframe_id: match for match in query.matches}
+        matches = {match.keyframe.name: match for match in query.matches}
         candidates = [
-            Candidate(matches[each.match.id], each.rank, each.consistent_queries)
+            Candidate(matches[each.match.session, each.match.number], each.rank, [])
             for each in self.answers[stamp_ns].candidates
         ]
         return Detection(stamp_ns, descriptor, query, Selection(candidates, []))
-
-
-def _keyframe(message: KeyframeMessage) -> Keyframe:
-    return Keyframe(message.id, message.session, to_ns(message.stamp))
 
 
 def play(playing: Playing, tell: Tell) -> Heard:

@@ -102,7 +102,7 @@ def _map(drive: Drive) -> DriveMap:
     results = drive.results
     images = drive.keyframe_images
     starts = [0, *np.searchsorted(images, np.cumsum(drive.images_of_laps[:-1])).tolist()]
-    first = results.log.first_matches(results.config.candidates.exclude_recent_s)
+    first = results.log.first_matches
     closes_loop = judge(first, results.truth or {}).closes_loop
     where_m = drive.poses.positions_m[images]
     return DriveMap(where_m, starts, results.pairs, closes_loop)

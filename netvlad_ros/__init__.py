@@ -15,7 +15,6 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Config": "config",
     "KeyframeDatabase": "retrieval.database",
-    "KeyframeIndex": "retrieval.index",
     "LoopDetector": "retrieval.loop_detector",
     "NetVLADError": "errors",
     "NetVLADExtractor": "extraction.extractor",
@@ -24,7 +23,7 @@ _EXPORTS = {
     "load_config": "config.files",
     "load_model": "model",
     "read_places": "data.read_places",
-    "select_candidates": "retrieval.candidates",
+    "CandidateSelector": "retrieval.selection",
 }
 __all__ = sorted(_EXPORTS)
 

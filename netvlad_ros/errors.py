@@ -34,6 +34,10 @@ class DatabaseError(NetVLADError):
     """A keyframe database can't be read or written."""
 
 
+class MessageError(NetVLADError):
+    """A message says what can't be, such as a similarity of five."""
+
+
 class BagError(NetVLADError):
     """A bag can't be read or holds nothing to work on."""
 

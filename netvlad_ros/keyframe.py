@@ -18,6 +18,9 @@ class Stream:
     camera: str = ""
 
 
+ONLY_STREAM = Stream()
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One run of one camera by one clock: stamps are comparable within a session only.
@@ -27,7 +30,7 @@ class Session:
     """
 
     uuid: str
-    stream: Stream = Stream()
+    stream: Stream = ONLY_STREAM
     map: str = ""
 
     @classmethod

@@ -36,7 +36,7 @@ def replay(messages: Iterable[StampedMessage], detector: LoopDetector) -> Iterat
     for number, stamped in enumerate(messages, start=1):
         try:
             image = to_image(stamped.message)
-            detection = detector.process(image, stamped.stamp_ns)
+            detection = detector.process(image, stamped.stamp_ns, stamped.received_ns)
         except (ImageError, DescriptorError) as error:
             yield ReplayedImage(number, problem=str(error))
         else:

@@ -69,7 +69,7 @@ def replay_words(bag: Path, model: Path, *words: object) -> list[object]:
         "--set",
         "keyframes.min_descriptor_change=0",
         "--set",
-        "candidates.exclude_recent_s=2",
+        "database.exclude_recent_s=2",
         "--set",
         "candidates.min_similarity=0.99995",
     )
@@ -119,7 +119,7 @@ def test_config_prints_a_file_that_it_reads_itself(netvlad: Run, tmp_path: Path)
     ("words", "says"),
     [
         (("--set", "candidates.min_similarty=1"), "did you mean candidates.min_similarity?"),
-        (("--set", "candidates.min_similarity=7"), "expected -1 to 1, got 7"),
+        (("--set", "candidates.min_similarity=7"), "expected -1 to 1 | model, got 7"),
         (("--set", "min_similarity"), "expected section.name=value"),
         (("--config", "absent.yaml"), "absent.yaml: can't read the configuration file"),
     ],
@@ -379,7 +379,7 @@ def reported(netvlad: Run, shared: Path, *words: object) -> tuple[int, int]:
 def test_the_places_of_a_recorded_loop_are_recognised(
     netvlad: Run, shared: Path, cartwheel_model: Path
 ) -> None:
-    limits = ("--set", "candidates.min_similarity=-1", "--set", "candidates.exclude_recent_s=20")
+    limits = ("--set", "candidates.min_similarity=-1", "--set", "database.exclude_recent_s=20")
     right, _ = reported(netvlad, shared, "--model", cartwheel_model, *limits)
     assert right >= 35
 

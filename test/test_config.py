@@ -55,7 +55,7 @@ def test_every_number_has_a_range(section: type, name: str, default: Any, info: 
 def test_a_value_of_another_type_is_refused_with_its_meaning(
     section: type, name: str, default: Any, info: Param
 ):
-    other = 1 if isinstance(default, str) else "word"
+    other: Any = True if info.words else 1 if isinstance(default, str) else "word"
     with pytest.raises(ConfigError, match=f"^{name}: expected .*{re.escape(repr(other))}") as error:
         section(**{name: other})
     assert info.help in str(error.value)
@@ -78,8 +78,8 @@ def test_a_configuration_cannot_be_changed(section: type):
 
 
 def test_an_integer_is_taken_for_a_float():
-    config = load_config(assignments=["candidates.exclude_recent_s=20"])
-    assert repr(config.candidates.exclude_recent_s) == "20.0"
+    config = load_config(assignments=["database.exclude_recent_s=20"])
+    assert repr(config.database.exclude_recent_s) == "20.0"
 
 
 def test_a_float_is_not_taken_for_an_integer():
@@ -94,7 +94,9 @@ def test_yes_is_not_taken_for_a_number():
 
 @pytest.mark.parametrize("value", ["-1.01", "1.01", ".nan", ".inf", "-.inf", "9" * 400])
 def test_a_number_outside_its_range_is_refused_with_the_range(value: str):
-    with pytest.raises(ConfigError, match=r"^candidates\.min_similarity: expected -1 to 1, got"):
+    with pytest.raises(
+        ConfigError, match=r"^candidates\.min_similarity: expected -1 to 1 \| model, got"
+    ):
         load_config(assignments=[f"candidates.min_similarity={value}"])
 
 
@@ -197,7 +199,7 @@ def random_config(rng: random.Random) -> Config:
     values: dict[str, Any] = {}
     for section, cls in SECTIONS.items():
         for name, default, info in parameters(cls):
-            drawn: Any = rng.choice(info.choices or words)
+            drawn: Any = rng.choice(info.choices or info.words or words)
             if isinstance(default, bool):
                 drawn = rng.random() < 0.5
             elif isinstance(default, int):

@@ -15,6 +15,7 @@ class Refusing:
     """Has a descriptor for every image but a black one."""
 
     fingerprint = "made-up"
+    calibration = None
 
     def __init__(self, error: NetVLADError) -> None:
         self.error = error

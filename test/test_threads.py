@@ -26,7 +26,7 @@ from netvlad_ros.extraction.extractor import NetVLADExtractor
 extractor = NetVLADExtractor(sys.argv[1], ExtractorConfig(threads={threads}))
 extractor.warm_up()
 import cv2, faiss
-import netvlad_ros.retrieval.index
+import netvlad_ros.index.exact
 print(cv2.getNumThreads(), faiss.omp_get_max_threads())
 """
 
@@ -43,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.xml", "m.onnx", "m.tflite"])
-@pytest.mark.parametrize("first", ["import netvlad_ros.retrieval.index", "import faiss, cv2", ""])
+@pytest.mark.parametrize("first", ["import netvlad_ros.index.exact", "import faiss, cv2", ""])
 @pytest.mark.parametrize("threads", [0, 1])
 def test_each_library_gets_its_number_whatever_is_imported_first(
     name: str, first: str, threads: int, models: Path

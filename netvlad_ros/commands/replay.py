@@ -90,7 +90,6 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
     from tqdm import tqdm
 
-    from netvlad_ros.evaluation.replay_log import sentence
     from netvlad_ros.replay import replay
     from netvlad_ros.retrieval.loop_detector import LoopDetector
 
@@ -103,7 +102,7 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
             keyframe = log.add(image)
             if keyframe and keyframe.selection.candidates:
                 best = keyframe.selection.candidates[0].match
-                tqdm.write(sentence(keyframe.query.keyframe, best, log.start_ns))
+                tqdm.write(log.sentence(keyframe.query.keyframe, best))
     except BagError as error:
         damage = error
     if not log.keyframes:

@@ -7,7 +7,7 @@ A value is checked when its section is made, wherever it came from.
 import dataclasses
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -27,6 +27,9 @@ class Param:
     ge: float | None = None
     le: float | None = None
     choices: tuple[str, ...] = ()
+    words: tuple[
+        str, ...
+    ] = ()  # what may stand in the place of a number; the default is one of them
     live: bool = False  # may be changed while a node runs
 
 
@@ -52,19 +55,21 @@ def parameters(section: Any) -> Iterator[tuple[str, Any, Param]]:
 
 def checked(name: str, value: Any, section: type, info: Param) -> Any:
     """The value in the type of its default. Raises ConfigError, saying what was expected."""
+    if isinstance(value, str) and value in info.words:
+        return value
     default = {item.name: item.default for item in dataclasses.fields(section)}[name]
     if isinstance(default, tuple):
         words = bool(default) and isinstance(default[0], str)
         return _words(name, value, info) if words else _numbers(name, value, info)
-    if isinstance(default, float) and isinstance(value, str) and _EXPONENTIAL.fullmatch(value):
+    kind = float if info.words else type(default)
+    if kind is float and isinstance(value, str) and _EXPONENTIAL.fullmatch(value):
         value = float(value)
-    is_number = isinstance(default, int | float) and type(value) in (int, float)
-    if is_number and not _inside(value, info):
-        raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if type(value) is not type(default):
-        expected = type(default).__name__
+    if kind in (int, float) and type(value) in (int, float):
+        if not _inside(value, info):
+            raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")
+        value = float(value) if kind is float else value
+    if type(value) is not kind:
+        expected = " or ".join([kind.__name__, *info.words])
         raise ConfigError(f"{name}: expected {expected}, got {value!r}. {info.help}")
     if info.choices and value not in info.choices:
         raise ConfigError(f"{name}: expected one of {', '.join(info.choices)}; got {value!r}.")
@@ -100,6 +105,8 @@ def range_text(info: Param) -> str:
     """The range or the choices of a value in words; empty where everything is allowed."""
     if info.choices:
         return " | ".join(info.choices)
+    if info.words:
+        return " | ".join([range_text(replace(info, words=())), *info.words])
     low, high = (f"{bound:g}" if bound is not None else "" for bound in (info.ge, info.le))
     if low and high:
         return f"{low} to {high}"

@@ -16,6 +16,9 @@ class CameraConfig(Section):
     robot: str = param(
         "", "Name of the robot, written into every message; empty if there is only one."
     )
+    name: str = param(
+        "", "Name of the camera, written into every message; empty takes frame_id of its images."
+    )
     compressed: bool = param(False, "Subscribe to sensor_msgs/CompressedImage instead of Image.")
     converter: str = param(
         "auto",
@@ -94,27 +97,39 @@ class DatabaseConfig(Section):
         ge=0.0,
         le=86400.0,
     )
+    map: str = param(
+        "", "Name of the map that new keyframes belong to; empty if there is only one."
+    )
     max_matches: int = param(20, "How many matches a search returns.", ge=1, le=1000, live=True)
+    exclude_recent_s: float = param(
+        30.0,
+        "Keyframes that the same robot saw within so many seconds of drive never match.",
+        ge=0.0,
+        le=86400.0,
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class CandidateConfig(Section):
     """When a match is reported as a loop-closure candidate."""
 
-    min_similarity: float = param(
-        0.45,
-        "Cosine similarity that a candidate must reach. The default suits the model that comes with the "
-        "package; descriptors without whitening are all more alike and need about 0.8.",
+    min_similarity: float | str = param(
+        "model",
+        "Cosine similarity that a candidate must reach. With `model` the model's own calibration tells where "
+        "min_precision is reached; one without needs a number, about 0.45 with whitening, 0.8 without.",
         ge=-1.0,
         le=1.0,
+        words=("model",),
         live=True,
     )
-    exclude_recent_s: float = param(
-        30.0,
-        "Keyframes of the same session younger than this, in seconds, never match. The database and the "
-        "loop-closure node must use the same value.",
-        ge=0.0,
-        le=86400.0,
+    min_precision: float = param(
+        0.9,
+        "Share of right ones among matches of the least similarity that is accepted, where min_similarity is "
+        "left to the model.",
+        ge=0.5,
+        le=1.0,
+        live=True,
     )
     min_consistent_queries: int = param(
         1,

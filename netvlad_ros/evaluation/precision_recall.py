@@ -4,7 +4,7 @@
 Each keyframe is a query, and of its matches only the first counts: the most similar keyframe, or the
 best candidate. It is *right* if the ground truth names it for this query. A query *closes a loop* if the
 ground truth names at least one keyframe that it could have matched, so neither an image that was not
-kept as a keyframe nor one that was too young then (candidates.exclude_recent_s) can be missed. With a
+kept as a keyframe nor one that was too young then (database.exclude_recent_s) can be missed. With a
 tolerance, the images so many numbers before and after a named one are taken as named too.
 
 A query is *reported* if its first match reaches a similarity.

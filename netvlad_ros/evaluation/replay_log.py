@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is worth keeping of a replay: its keyframes with their answers, and the images that were skipped."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.evaluation.precision_recall import FirstMatches
+from netvlad_ros.keyframe import Keyframe, Match
 from netvlad_ros.replay import ReplayedImage
-from netvlad_ros.retrieval.candidates import Selection
-from netvlad_ros.retrieval.database import Query
-from netvlad_ros.retrieval.keyframes import Keyframe, Match
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.selection import Selection
 
 THUMBNAIL_WIDTH_PX = 320
 
@@ -41,6 +42,7 @@ class ReplayLog:
     images: int = 0
     keyframes: list[ReplayedKeyframe] = field(default_factory=list)
     skipped: list[ReplayedImage] = field(default_factory=list)
+    _positions: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def add(self, replayed: ReplayedImage) -> ReplayedKeyframe | None:
         """Takes in the next image; returns the keyframe, if it is one."""
@@ -52,6 +54,7 @@ class ReplayLog:
         if detection.query is None or detection.selection is None:
             return None
         kept = (detection.query, detection.selection, detection.descriptor, _thumbnail(image))
+        self._positions[detection.query.keyframe.name] = len(self.keyframes)
         self.keyframes.append(ReplayedKeyframe(replayed.number, *kept))
         return self.keyframes[-1]
 
@@ -71,62 +74,58 @@ class ReplayLog:
         stamps = [keyframe.query.keyframe.stamp_ns for keyframe in self.keyframes]
         return np.array([(stamp - self.start_ns) / NANOSECONDS for stamp in stamps])
 
-    def available(self, exclude_recent_s: float) -> np.ndarray:
-        """How many of the first keyframes were there and old enough when each one was looked up."""
-        return available_keyframes(
-            [each.query.keyframe for each in self.keyframes], exclude_recent_s
+    @property
+    def available(self) -> np.ndarray:
+        """How many of the first keyframes were compared with each one; those after them were too recent."""
+        return np.array([each.query.searched for each in self.keyframes])
+
+    @property
+    def first_candidates(self) -> FirstMatches:
+        """What was reported: the best candidate of each keyframe."""
+        return self._first(
+            [next((c.match for c in each.selection.candidates), None) for each in self.keyframes]
         )
 
-    def first_candidates(self, exclude_recent_s: float) -> FirstMatches:
-        """What was reported: the best candidate of each keyframe."""
-        best = [next((c.match for c in each.selection.candidates), None) for each in self.keyframes]
-        return self._first(best, exclude_recent_s)
-
-    def first_matches(self, exclude_recent_s: float) -> FirstMatches:
+    @property
+    def first_matches(self) -> FirstMatches:
         """What would be reported without a threshold: the best match that was old enough."""
-        best = [_best_old_match(each.query, exclude_recent_s) for each in self.keyframes]
-        return self._first(best, exclude_recent_s)
+        return self._first([next(iter(each.query.matches), None) for each in self.keyframes])
 
-    def _first(self, best: list[Match | None], exclude_recent_s: float) -> FirstMatches:
-        position = {each.query.keyframe.keyframe_id: i for i, each in enumerate(self.keyframes)}
+    def position(self, keyframe: Keyframe) -> int:
+        """Which of the keyframes this is, from 0; unlike its name the same in each run."""
+        return self._positions[keyframe.name]
+
+    def session_number(self, keyframe: Keyframe) -> int:
+        """Counts the sessions in the order in which they began, from 0."""
+        sessions = dict.fromkeys(each.query.keyframe.session.uuid for each in self.keyframes)
+        return list(sessions).index(keyframe.session.uuid)
+
+    def sentence(self, query: Keyframe, best: Match) -> str:
+        """That a query has found a place again; times count from the first keyframe on."""
+        return sentence(query, best, self.start_ns, self.position)
+
+    def _first(self, best: list[Match | None]) -> FirstMatches:
         return FirstMatches(
             images=np.array([each.number for each in self.keyframes]),
-            available=self.available(exclude_recent_s),
-            matches=np.array([position[m.keyframe.keyframe_id] if m else -1 for m in best]),
+            available=self.available,
+            matches=np.array([self.position(m.keyframe) if m else -1 for m in best]),
             similarities=np.array([match.similarity if match else -np.inf for match in best]),
         )
 
 
-def sentence(query: Keyframe, best: Match, start_ns: int) -> str:
-    """That a query has found a place again; times are told from start_ns on."""
+def sentence(
+    query: Keyframe,
+    best: Match,
+    start_ns: int,
+    number: Callable[[Keyframe], int] = lambda keyframe: keyframe.number,
+) -> str:
+    """That a query has found a place again; times count from start_ns on."""
 
     def told(keyframe: Keyframe) -> str:
         time_s = (keyframe.stamp_ns - start_ns) / NANOSECONDS
-        return f"keyframe {keyframe.keyframe_id} ({time_s:.1f} s)"
+        return f"keyframe {number(keyframe)} ({time_s:.1f} s)"
 
     return f"{told(query)} looks like {told(best.keyframe)}, similarity {best.similarity:.3f}"
-
-
-def available_keyframes(keyframes: list[Keyframe], exclude_recent_s: float) -> np.ndarray:
-    """How many of the first keyframes were there and old enough when each one was looked up.
-
-    keyframes: in the order of their ids, so that those that were too recent are the last ones.
-    """
-    exclude_ns = round(exclude_recent_s * NANOSECONDS)
-    until_ns = [keyframe.stamp_ns + exclude_ns for keyframe in keyframes]
-    counts, count = np.zeros(len(keyframes), int), 0
-    for i, now in enumerate(keyframes):
-        if i and now.session != keyframes[i - 1].session:  # the clock has jumped, not the robot
-            until_ns[count:i] = [now.stamp_ns + exclude_ns] * (i - count)
-        while count < i and until_ns[count] <= now.stamp_ns:
-            count += 1
-        counts[i] = count
-    return counts
-
-
-def _best_old_match(query: Query, exclude_recent_s: float) -> Match | None:
-    now = query.keyframe
-    return next((m for m in query.matches if not m.keyframe.is_recent(now, exclude_recent_s)), None)
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

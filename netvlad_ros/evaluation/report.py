@@ -13,7 +13,7 @@ from netvlad_ros.evaluation import plots
 from netvlad_ros.evaluation.precision_recall import PrecisionRecall
 from netvlad_ros.evaluation.replay_log import ReplayedKeyframe, ReplayLog
 from netvlad_ros.evaluation.results import Evaluation, Results
-from netvlad_ros.retrieval.keyframes import Match
+from netvlad_ros.keyframe import Match
 
 CSV_COLUMNS = (
     "query_keyframe",
@@ -56,7 +56,6 @@ def make_folder(folder: Path) -> None:
 
 
 def _json(results: Results) -> str:
-    numbers = _image_numbers(results.log)
     log = results.log
     document = {
         "config": _config(results.config),
@@ -68,7 +67,7 @@ def _json(results: Results) -> str:
             "candidates": results.candidates,
         },
         "fingerprint": results.fingerprint,
-        "queries": [_query(keyframe, numbers) for keyframe in log.keyframes],
+        "queries": [_query(keyframe, log) for keyframe in log.keyframes],
         "skipped": [{"image": each.number, "reason": each.problem} for each in log.skipped],
         "topic": results.topic,
     }
@@ -85,34 +84,36 @@ def _config(config: Config) -> dict[str, Any]:
     return values
 
 
-def _query(keyframe: ReplayedKeyframe, numbers: dict[int, int]) -> dict[str, Any]:
+def _query(keyframe: ReplayedKeyframe, log: ReplayLog) -> dict[str, Any]:
     query = keyframe.query.keyframe
     return {
-        "keyframe": query.keyframe_id,
+        "keyframe": log.position(query),
         "image": keyframe.number,
-        "session": query.session,
+        "session": log.session_number(query),
         "stamp_ns": query.stamp_ns,
         "candidates": [
-            _match(candidate.match, numbers)
+            _match(candidate.match, log)
             | {"rank": candidate.rank, "consistent_queries": candidate.consistent_queries}
             for candidate in keyframe.selection.candidates
         ],
         "rejections": [
-            _match(rejection.match, numbers)
+            _match(rejection.match, log)
             | {
-                "stage": rejection.stage,
-                "value": _rounded(rejection.value),
-                "limit": _rounded(rejection.limit),
+                "stage": rejection.verdict.stage,
+                "value": _rounded(rejection.verdict.value),
+                "limit": _rounded(rejection.verdict.limit),
             }
             for rejection in keyframe.selection.rejections
         ],
+        "summary": keyframe.selection.summary,
     }
 
 
-def _match(match: Match, numbers: dict[int, int]) -> dict[str, Any]:
+def _match(match: Match, log: ReplayLog) -> dict[str, Any]:
+    position = log.position(match.keyframe)
     return {
-        "keyframe": match.keyframe.keyframe_id,
-        "image": numbers[match.keyframe.keyframe_id],
+        "keyframe": position,
+        "image": log.keyframes[position].number,
         "stamp_ns": match.keyframe.stamp_ns,
         "similarity": _rounded(match.similarity),
     }
@@ -139,33 +140,26 @@ def _rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def _image_numbers(log: ReplayLog) -> dict[int, int]:
-    return {each.query.keyframe.keyframe_id: each.number for each in log.keyframes}
-
-
 def _write_csv(path: Path, log: ReplayLog) -> None:
-    numbers = _image_numbers(log)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
         for keyframe in log.keyframes:
             query = keyframe.query.keyframe
             for candidate in keyframe.selection.candidates:
-                match = _match(candidate.match, numbers)
+                match = _match(candidate.match, log)
                 similarity = f"{match.pop('similarity'):.6f}"
-                start = (query.keyframe_id, keyframe.number, query.stamp_ns)
+                start = (log.position(query), keyframe.number, query.stamp_ns)
                 writer.writerow((*start, *match.values(), similarity, candidate.rank))
 
 
 def _draw_matrix(path: Path, results: Results) -> None:
-    log, limits = results.log, results.config.candidates
-    recording = plots.Recording(
-        log.descriptors, log.times_s, log.available(limits.exclude_recent_s)
-    )
+    log, exclude_s = results.log, results.config.database.exclude_recent_s
+    recording = plots.Recording(log.descriptors, log.times_s, log.available)
     title = (
         f"{results.queries_with_candidates} of {_plural(len(log.keyframes), 'keyframe')} "
         "have loop-closure candidates\n"
-        f"similarity at least {limits.min_similarity:g}, at least {limits.exclude_recent_s:g} s apart"
+        f"similarity at least {results.min_similarity:.3g}, at least {exclude_s:g} s apart"
     )
     plots.draw_similarity_matrix(path, recording, results.pairs, title, results.true_pairs)
 

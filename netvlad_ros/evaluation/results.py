@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.config import Config
 from netvlad_ros.evaluation.ground_truth import GroundTruth
 from netvlad_ros.evaluation.plots import PicturePair
@@ -39,6 +40,14 @@ class Results:
         return sum(bool(each.selection.candidates) for each in self.log.keyframes)
 
     @property
+    def min_similarity(self) -> float:
+        """That a candidate had to reach."""
+        query = self.log.keyframes[0].query
+        return resolved_min_similarity(
+            self.config.candidates, query.calibration, query.fingerprint
+        )[0]
+
+    @property
     def sentences(self) -> list[str]:
         """What came out, in words."""
         log = self.log
@@ -53,9 +62,8 @@ class Results:
         """How many of the reported loops are right, and how many of the loops are reported."""
         if self.truth is None:
             return None
-        exclude_recent_s = self.config.candidates.exclude_recent_s
-        unlimited = judge(self.log.first_matches(exclude_recent_s), self.truth)
-        reported = judge(self.log.first_candidates(exclude_recent_s), self.truth)
+        unlimited = judge(self.log.first_matches, self.truth)
+        reported = judge(self.log.first_candidates, self.truth)
         return Evaluation(
             precision_recall(reported),
             precision_recall(unlimited),
@@ -65,7 +73,7 @@ class Results:
     @property
     def pairs(self) -> list[PicturePair]:
         """The best candidate of each keyframe that has one."""
-        first = self.log.first_candidates(self.config.candidates.exclude_recent_s)
+        first = self.log.first_candidates
         right = judge(first, self.truth).right if self.truth is not None else None
         return [
             PicturePair(

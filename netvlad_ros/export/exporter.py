@@ -158,12 +158,16 @@ def _shares_databases(precision: str, agreement: Agreement, images: np.ndarray |
 
 
 def _measured(made: ModelDescription, agreement: Agreement, own: str) -> ModelDescription:
-    """own: what sets its fingerprint apart from the original's, if it does not share databases with it."""
+    """own: what sets its fingerprint apart from the original's, if it does not share databases with it.
+
+    What the original's similarities mean is then not true of its own.
+    """
     apart = f"-{made.precision}-{own}" if own else ""
     return replace(
         made,
         cosine=float(agreement.cosines.mean()),
         fingerprint=made.fingerprint + apart,
+        calibration=None if own else made.calibration,
     )
 
 

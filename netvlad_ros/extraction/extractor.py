@@ -24,6 +24,7 @@ class NetVLADExtractor:
     dims:        length of a descriptor.
     fingerprint: which model, input size and truncation made a descriptor, such as 0fe1d8...@320x240; only
                  descriptors of equal fingerprints can be compared.
+    calibration: what similarities mean; None if that was not measured, or for another size or length.
     description: what the model file says of itself.
     size_px:     (width, height) images are resized to; None keeps their own.
     """
@@ -48,6 +49,8 @@ class NetVLADExtractor:
         size = "x".join(map(str, self.size_px)) if self.size_px else "own size"
         truncated = f"/{self.dims}" if self.dims < self.description.descriptor_dims else ""
         self.fingerprint = f"{self.description.fingerprint}@{size}{truncated}"
+        is_as_measured = self.size_px == _own_size(self.description) and not truncated
+        self.calibration = self.description.calibration if is_as_measured else None
         self._forward = loaded.forward
 
     def extract(self, image: np.ndarray) -> np.ndarray:
@@ -95,6 +98,11 @@ def _refuse_small(height: int, width: int) -> None:
             f"an input of {width}x{height} pixels is too small for this network; resize to at least "
             f"{SAFE_SIDE_PX} a side (extractor.input_width_px, extractor.input_height_px)."
         ) from None
+
+
+def _own_size(description: ModelDescription) -> tuple[int, int] | None:
+    width, height = description.input_width_px, description.input_height_px
+    return (width, height) if width and height else None
 
 
 def _input_size(config: ExtractorConfig, description: ModelDescription) -> tuple[int, int] | None:

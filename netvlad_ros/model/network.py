@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from netvlad_ros.calibration import Calibration, calibration_from_json
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import ConfigError, ModelError
 from netvlad_ros.model.backbones import local_features
@@ -31,14 +32,20 @@ from netvlad_ros.shipped import model_path
 class NetVLADNetwork(keras.Model):
     """(B, H, W, 3) RGB values 0..255 of any height and width -> (B, D) descriptors of unit length.
 
-    Made by build_network(). Its file holds the NetworkConfig and the weights, nothing else.
+    Made by build_network(). Its file holds the NetworkConfig, the weights, and a calibration if there is one.
+
+    calibration: what similarities of its descriptors mean; may be set. It changes no descriptor, and so no
+                 fingerprint.
     """
 
-    def __init__(self, network: NetworkConfig, **kwargs: Any) -> None:
+    def __init__(
+        self, network: NetworkConfig, calibration: Calibration | None = None, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("name", "netvlad_network")
         image = keras.Input((None, None, 3), name="image_rgb")
         super().__init__(image, _descriptor(image, network), **kwargs)
         self.network = network
+        self.calibration = calibration
 
     @property
     def descriptor_dims(self) -> int:
@@ -54,7 +61,10 @@ class NetVLADNetwork(keras.Model):
         return digest.hexdigest()[:16]
 
     def get_config(self) -> dict[str, Any]:
-        return {"network": dataclasses.asdict(self.network), "name": self.name}
+        config = {"network": dataclasses.asdict(self.network), "name": self.name}
+        if self.calibration is not None:
+            config["calibration"] = self.calibration.to_json()
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "NetVLADNetwork":
@@ -62,7 +72,8 @@ class NetVLADNetwork(keras.Model):
         unknown = sorted(values.keys() - {item.name for item in dataclasses.fields(NetworkConfig)})
         if unknown:
             raise ConfigError(f"{unknown[0]} is not known here; update the package.")
-        return cls(NetworkConfig(**values), name=config["name"])
+        calibration = calibration_from_json(config.get("calibration"))
+        return cls(NetworkConfig(**values), calibration, name=config["name"])
 
 
 def build_network(config: NetworkConfig) -> NetVLADNetwork:

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Our values as messages and back: the only file that knows message fields."""
 
+import math
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.constants import NANOSECONDS
+from netvlad_ros.errors import MessageError, NetVLADError
+from netvlad_ros.keyframe import Keyframe, Match, Session, Stream
+from netvlad_ros.msg import Calibration as CalibrationMessage
 from netvlad_ros.msg import (
+    CalibrationCurve,
     GlobalDescriptor,
     KeyframeMatch,
     KeyframeMatches,
@@ -18,13 +25,22 @@ from netvlad_ros.msg import (
     RejectedMatches,
 )
 from netvlad_ros.msg import Keyframe as KeyframeMessage
-from netvlad_ros.retrieval.candidates import Candidate, Rejection, Selection
-from netvlad_ros.retrieval.database import Query
-from netvlad_ros.retrieval.keyframes import Keyframe, Match
+from netvlad_ros.msg import Verdict as VerdictMessage
+from netvlad_ros.retrieval.query import Query, Recent
+from netvlad_ros.retrieval.selection import Candidate, Rejection, Selection
+from netvlad_ros.retrieval.stages import Verdict
+
+# Rounding may make a similarity a little larger than 1.
+SIMILARITY_TOLERANCE = 1e-3
 
 
 def to_ns(time: Time) -> int:
-    """Nanoseconds since the clock's zero."""
+    """Nanoseconds since the clock's zero. Raises MessageError for what no clock shows."""
+    if time.sec < 0 or not 0 <= time.nanosec < NANOSECONDS:
+        raise MessageError(
+            f"expected a stamp of 0 or more seconds and 0 to 999999999 nanoseconds, got {time.sec} s and "
+            f"{time.nanosec} ns; what sets header.stamp?"
+        )
     return time.sec * NANOSECONDS + time.nanosec
 
 
@@ -35,11 +51,21 @@ def to_time(stamp_ns: int) -> Time:
 
 
 def descriptor_message(
-    header: Header, robot: str, fingerprint: str, descriptor: np.ndarray
+    header: Header,
+    stream: Stream,
+    fingerprint: str,
+    descriptor: np.ndarray,
+    calibration: Calibration | None = None,
 ) -> GlobalDescriptor:
     """An array.array is copied at once; rclpy would check a NumPy array element by element."""
-    values = array("f", descriptor.astype(np.float32, copy=False).tobytes())
-    return GlobalDescriptor(header=header, robot=robot, fingerprint=fingerprint, descriptor=values)
+    return GlobalDescriptor(
+        header=header,
+        robot=stream.robot,
+        camera=stream.camera,
+        fingerprint=fingerprint,
+        descriptor=array("f", descriptor.astype(np.float32, copy=False).tobytes()),
+        calibration=_calibration_messages(calibration),
+    )
 
 
 def descriptor_array(message: GlobalDescriptor) -> np.ndarray:
@@ -47,76 +73,177 @@ def descriptor_array(message: GlobalDescriptor) -> np.ndarray:
     return np.frombuffer(message.descriptor, np.float32)
 
 
-def matches_message(
-    query: Query, header: Header, robot: str, fingerprint: str, exclude_recent_s: float
-) -> KeyframeMatches:
-    """What the database found for a query."""
+def stream_of(message: GlobalDescriptor) -> Stream:
+    """Whose image it is."""
+    return Stream(message.robot, message.camera)
+
+
+def calibration_from(message: GlobalDescriptor | KeyframeMatches) -> Calibration | None:
+    """The calibration that travels with a message, if there is one. Raises MessageError."""
+    if not message.calibration:
+        return None
+    (given,) = message.calibration
+    try:
+        curves = {
+            each.quantity: Curve(tuple(each.values), tuple(each.precisions))
+            for each in given.curves
+        }
+        return Calibration(curves, given.source)
+    except NetVLADError as error:
+        raise MessageError(f"field calibration: {error}") from None
+
+
+def matches_message(query: Query, source: GlobalDescriptor) -> KeyframeMatches:
+    """What the database found for the image of a message."""
+    recent = query.recent
     return KeyframeMatches(
-        header=header,
-        query=_keyframe_message(query.keyframe, robot),
-        fingerprint=fingerprint,
-        exclude_recent_s=exclude_recent_s,
-        matches=[_match_message(match, robot) for match in query.matches],
+        header=source.header,
+        query=_keyframe_message(query.keyframe, source.external_id),
+        query_number=query.number,
+        fingerprint=query.fingerprint,
+        calibration=source.calibration,
+        matches=[_match_message(match) for match in query.matches],
+        searched=query.searched,
+        recent=recent.count,
+        exclude_recent_s=recent.exclude_s,
+        best_recent=[_match_message(recent.best)] if recent.best else [],
+        best_recent_age_s=recent.best_age_s if recent.best else math.nan,
+        data=source.data,
     )
 
 
 def query_from(message: KeyframeMatches) -> Query:
-    """The query and its matches, best first."""
-    matches = [Match(_keyframe(each.keyframe), float(each.similarity)) for each in message.matches]
-    return Query(_keyframe(message.query), matches)
+    """The query and its matches, best first. Raises MessageError for what no database says."""
+    keyframe = keyframe_from(message.query)
+    matches = [_match(each) for each in message.matches]
+    best_recent = [_match(each) for each in message.best_recent]
+    _refuse_absurd(keyframe, [*matches, *best_recent])
+    return Query(
+        keyframe,
+        sorted(matches, key=lambda match: -match.similarity),
+        Recent(
+            message.recent,
+            message.exclude_recent_s,
+            next(iter(best_recent), None),
+            message.best_recent_age_s if best_recent else 0.0,
+        ),
+        message.searched,
+        message.query_number,
+        message.fingerprint,
+        calibration_from(message),
+    )
 
 
 def candidates_message(selection: Selection, source: KeyframeMatches) -> LoopClosureCandidates:
     """The candidates among the matches of a message."""
-    robot = source.query.robot
     return LoopClosureCandidates(
         header=source.header,
         query=source.query,
         fingerprint=source.fingerprint,
-        candidates=[_candidate_message(each, source.query, robot) for each in selection.candidates],
+        candidates=[_candidate_message(each, source.query) for each in selection.candidates],
     )
 
 
 def rejected_message(selection: Selection, source: KeyframeMatches) -> RejectedMatches:
-    """The matches of a message that were turned down."""
-    rejected = [_rejected_message(each, source.query.robot) for each in selection.rejections]
-    return RejectedMatches(header=source.header, query=source.query, rejected=rejected)
+    """The matches of a message that are no candidates."""
+    return RejectedMatches(
+        header=source.header,
+        query=source.query,
+        rejected=[_rejected_message(each) for each in selection.rejections],
+        summary=selection.summary,
+    )
 
 
-def _keyframe_message(keyframe: Keyframe, robot: str) -> KeyframeMessage:
-    stamp = to_time(keyframe.stamp_ns)
+def _refuse_absurd(keyframe: Keyframe, matches: Sequence[Match]) -> None:
+    """Such messages would become loops of a keyframe with itself, or with the same one three times."""
+    names = {match.keyframe.name for match in matches}
+    if len(names) < len(matches):
+        raise MessageError(f"the matches of keyframe {keyframe} name a keyframe twice.")
+    for match in matches:
+        if not abs(match.similarity) <= 1.0 + SIMILARITY_TOLERANCE:  # true for NaN too
+            raise MessageError(
+                f"keyframe {match.keyframe}: expected a similarity from -1 to 1, got {match.similarity}."
+            )
+        uuid, number = match.keyframe.name
+        if uuid == keyframe.session.uuid and number >= keyframe.number:
+            raise MessageError(
+                f"keyframe {keyframe} can't match {match.keyframe}, which is itself or comes later."
+            )
+
+
+def _keyframe_message(keyframe: Keyframe, external_id: int = -1) -> KeyframeMessage:
+    session = keyframe.session
     return KeyframeMessage(
-        robot=robot, id=keyframe.keyframe_id, session=keyframe.session, stamp=stamp
+        session=session.uuid,
+        number=keyframe.number,
+        map=session.map,
+        robot=session.stream.robot,
+        camera=session.stream.camera,
+        stamp=to_time(keyframe.stamp_ns),
+        external_id=external_id,
     )
 
 
-def _keyframe(message: KeyframeMessage) -> Keyframe:
-    return Keyframe(message.id, message.session, to_ns(message.stamp))
+def keyframe_from(message: KeyframeMessage) -> Keyframe:
+    """The keyframe that a message names. Raises MessageError if it names none."""
+    if not message.session or message.number < 0:
+        raise MessageError(
+            "expected a keyframe with the UUID of its session and a number from 0, got "
+            f"session {message.session[:40]!r} and number {message.number}."
+        )
+    session = Session(message.session, Stream(message.robot, message.camera), message.map)
+    return Keyframe(session, message.number, to_ns(message.stamp))
 
 
-def _match_message(match: Match, robot: str) -> KeyframeMatch:
+def _match_message(match: Match) -> KeyframeMatch:
     return KeyframeMatch(
-        keyframe=_keyframe_message(match.keyframe, robot), similarity=match.similarity
+        keyframe=_keyframe_message(match.keyframe),
+        similarity=match.similarity,
+        sequence_score=math.nan,
+        margin=math.nan,
     )
 
 
-def _candidate_message(
-    candidate: Candidate, query: KeyframeMessage, robot: str
-) -> LoopClosureCandidate:
+def _match(message: KeyframeMatch) -> Match:
+    return Match(keyframe_from(message.keyframe), float(message.similarity))
+
+
+def _calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:
+    if calibration is None:
+        return []
+    curves = [
+        CalibrationCurve(
+            quantity=quantity, values=list(curve.values), precisions=list(curve.precisions)
+        )
+        for quantity, curve in calibration.curves.items()
+    ]
+    return [CalibrationMessage(source=calibration.source, curves=curves)]
+
+
+def _verdict_message(verdict: Verdict) -> VerdictMessage:
+    return VerdictMessage(
+        decision=verdict.decision.value,
+        stage=verdict.stage,
+        value=float(verdict.value),
+        limit=float(verdict.limit),
+        reason=verdict.reason,
+    )
+
+
+def _candidate_message(candidate: Candidate, query: KeyframeMessage) -> LoopClosureCandidate:
     return LoopClosureCandidate(
         query=query,
-        match=_keyframe_message(candidate.match.keyframe, robot),
+        match=_keyframe_message(candidate.match.keyframe),
         similarity=candidate.match.similarity,
+        sequence_score=math.nan,
+        margin=math.nan,
         rank=candidate.rank,
         consistent_queries=candidate.consistent_queries,
+        verdicts=[_verdict_message(each) for each in candidate.verdicts],
     )
 
 
-def _rejected_message(rejection: Rejection, robot: str) -> RejectedMatch:
+def _rejected_message(rejection: Rejection) -> RejectedMatch:
     return RejectedMatch(
-        match=_match_message(rejection.match, robot),
-        stage=rejection.stage,
-        value=float(rejection.value),
-        limit=float(rejection.limit),
-        reason=rejection.reason,
+        match=_match_message(rejection.match), verdict=_verdict_message(rejection.verdict)
     )

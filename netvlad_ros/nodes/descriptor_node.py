@@ -15,6 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.keyframe import Stream
 from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import descriptor_message
 from netvlad_ros.nodes.diagnostics import Health
@@ -36,7 +37,7 @@ class DescriptorNode(Node):
         super().__init__("descriptor_node")
         parameters = NodeParameters(self, ("camera", "extractor", "diagnostics"), self._configure)
         config = parameters.config
-        self._robot = config.camera.robot
+        self._camera = config.camera
         self._message_type = CompressedImage if config.camera.compressed else Image
         self._to_image = image_converter(config.camera.converter)
         self._extractor = _load(config)
@@ -104,8 +105,10 @@ class DescriptorNode(Node):
             self._health.problem(
                 "stamp", "images have no stamp; the time of their arrival is taken instead"
             )
+        stream = Stream(self._camera.robot, self._camera.name or header.frame_id)
+        fingerprint, calibration = self._extractor.fingerprint, self._extractor.calibration
         self._publisher.publish(
-            descriptor_message(header, self._robot, self._extractor.fingerprint, descriptor)
+            descriptor_message(header, stream, fingerprint, descriptor, calibration)
         )
         self._health.took("receive to publish", time.perf_counter() - received_s)
         self._health.count("published")

@@ -3,43 +3,56 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from netvlad_ros.config import Config
 from netvlad_ros.errors import DatabaseError, NetVLADError
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
-from netvlad_ros.nodes.conversions import descriptor_array, matches_message, to_ns
+from netvlad_ros.nodes.conversions import (
+    calibration_from,
+    descriptor_array,
+    matches_message,
+    stream_of,
+    to_ns,
+)
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
-from netvlad_ros.retrieval.database import KeyframeDatabase, Query
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.retrieval.database import LATE, KeyframeDatabase, Unsaved
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.store.sqlite_store import SqliteStore
 
-# So many descriptors wait while a database is saved.
 QOS = QoSProfile(depth=100)
 
 
 class KeyframeDatabaseNode(Node):
-    """global_descriptor -> keyframe_matches, and services to save, load and reset the database."""
+    """global_descriptor -> keyframe_matches, and services to save, load and reset the database.
+
+    A second thread writes to disk, so that descriptors are answered meanwhile.
+    """
 
     def __init__(self) -> None:
         super().__init__("keyframe_database_node")
-        sections = ("keyframes", "database", "candidates", "diagnostics")
+        sections = ("keyframes", "database", "diagnostics")
         self._settings = NodeParameters(self, sections, self._configure)
         config = self._settings.config
-        self._robot: str | None = None
         self._database = KeyframeDatabase(config)
         counts = ("received", "lost", "added", "refused")
         self._health = Health(self, config.diagnostics, counts, self._gauges)
-        self._file = _file(config)
+        self._writer = ThreadPoolExecutor(1, "save")
+        self._stores: dict[Path, SqliteStore] = {}
+        self._store = self._store_at(config.database.path)
         self._load_at_start()
         self._publisher = self.create_publisher(KeyframeMatches, "keyframe_matches", QOS)
         self._health.watch(
@@ -52,139 +65,185 @@ class KeyframeDatabaseNode(Node):
                 on_lost=self._health.lost,
             )
         )
+        # While one of these waits for the disk, descriptors, which are in another group, are taken.
+        of_disk = MutuallyExclusiveCallbackGroup()
         for name, action in (("save", self._save), ("load", self._load), ("reset", self._reset)):
-            self.create_service(Trigger, f"~/{name}", self._answering(action))
+            self.create_service(
+                Trigger, f"~/{name}", self._answering(action), callback_group=of_disk
+            )
         if config.database.autosave_s:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self.create_timer(config.database.autosave_s, self._save_quietly, clock=steady)
+            self.create_timer(
+                config.database.autosave_s, self._autosave, callback_group=of_disk, clock=steady
+            )
 
     def close(self) -> None:
         """Saves what is not saved yet; to a file beside the configured one if that one refuses it."""
-        if self._file is None or not self._database.has_unsaved_changes:
+        self._writer.shutdown()
+        if self._store is None:
             return
-        for file in (self._file, _beside(self._file)):
-            self._file = file
+        for store in (self._store, self._beside(self._store)):
+            if not self._database.has_unsaved_changes(store):
+                return
             try:
-                self.get_logger().info(self._save())
+                self._database.save(store)
+                self.get_logger().info(self._saved_to(store))
                 return
             except NetVLADError as error:
                 self.get_logger().error(str(error))
 
     def _configure(self, config: Config) -> None:
         if config.database.path != self._database.config.database.path:
-            self._file = _file(config)
+            try:
+                self._store = self._store_at(config.database.path)
+                self._health.solved("place")
+            except NetVLADError as error:
+                self._health.problem(
+                    "place", f"database.path stays as it was: {error}", lasting=True
+                )
         self._database.configure(config)
         self._health.config = config.diagnostics
 
     def _gauges(self) -> dict[str, object]:
-        index = self._database.index
+        passed_over = self._database.passed_over
         return {
             "keyframes": len(self._database),
-            "session": self._database.session,
+            "last image": self._database.last_image,
+            "images that are no keyframes": passed_over.total(),
+            **{f"images {reason}": count for reason, count in passed_over.items()},
             "model": self._database.fingerprint or "none yet",
-            "index (MB)": f"{index.size_bytes / 1e6:.1f}" if index else "0.0",
-            "late or repeated stamps": self._database.late_images,
+            "index (MB)": f"{self._database.size_bytes / 1e6:.1f}",
             "subscribers": self._publisher.get_subscription_count(),
         }
 
     def _observe(self, message: GlobalDescriptor) -> None:
         self._health.arrived()
-        late_images, session = self._database.late_images, self._database.session
+        late_images = self._database.passed_over[LATE]
         try:
-            self._refuse_other_robot(message.robot)
             with self._health.timed("search and add"):
-                query = self._database.observe(
-                    descriptor_array(message), to_ns(message.header.stamp), message.fingerprint
-                )
+                query = self._looked_up(message)
         except NetVLADError as error:
             self._health.count("refused")
             self._health.problem("descriptor", f"descriptor refused: {error}")
             return
-        self._robot = message.robot
-        if self._database.late_images > late_images:
+        if self._database.passed_over[LATE] > late_images:
             self._health.problem(
                 "late",
                 "images have repeated or earlier stamps; does their driver set header.stamp?",
             )
-        if self._database.session > session:
-            self._health.problem("session", "stamps jumped: a new session begins; was a clock set?")
         if query is not None:
-            self._publisher.publish(self._matches_message(query, message))
+            self._publisher.publish(matches_message(query, message))
             self._health.count("added")
 
-    def _matches_message(self, query: Query, message: GlobalDescriptor) -> KeyframeMatches:
-        exclude_recent_s = self._database.config.candidates.exclude_recent_s
-        return matches_message(
-            query, message.header, message.robot, message.fingerprint, exclude_recent_s
+    def _looked_up(self, message: GlobalDescriptor) -> Query | None:
+        return self._database.observe(
+            descriptor_array(message),
+            to_ns(message.header.stamp),
+            message.fingerprint,
+            stream_of(message),
+            time.monotonic_ns(),
+            calibration_from(message),
         )
 
-    def _refuse_other_robot(self, robot: str) -> None:
-        if self._robot not in (None, robot):
-            raise DatabaseError(
-                f"this database keeps the keyframes of robot {self._robot!r}, got one of {robot!r}; run a "
-                "database node for each robot, in namespaces."
-            )
+    # --- What is on disk ------------------------------------------------------------------------------
 
-    def _path(self) -> Path:
-        if self._file is None:
+    async def _save(self) -> str:
+        store = self._store
+        if store is None:
             raise DatabaseError(
                 "database.path is empty; set it to the file to save to or load from."
             )
-        return self._file
-
-    def _save(self) -> str:
-        if self._database.index is None:
-            raise DatabaseError("there is nothing to save: no descriptor has arrived yet.")
         with self._health.timed("save"):
-            self._database.save(self._path())
+            await self._write(self._database.unsaved(store))
         self._health.solved("file")
-        return f"{len(self._database)} keyframes saved to {self._path()}"
+        return self._saved_to(store)
 
-    def _load(self) -> str:
-        if len(self._database) and self._database.has_unsaved_changes:
+    async def _write(self, unsaved: Unsaved) -> None:
+        """Raises DatabaseError; the database then still knows what is not saved."""
+        written: Future = Future(executor=self.executor)
+        job = self._writer.submit(unsaved.write)
+        job.add_done_callback(lambda _: self._wake(written))
+        await written
+        job.result()
+        self._database.mark_saved(unsaved)
+
+    def _wake(self, written: Future) -> None:
+        """An executor that waits looks at its tasks again only if something happens."""
+        written.set_result(None)
+        if self.executor is not None:
+            self.executor.create_task(lambda: None)
+
+    async def _autosave(self) -> None:
+        """Without being asked: nothing to do where there is no file, and errors must not end the node."""
+        if self._store is None:
+            return
+        if len(self._database) and self._database.has_unsaved_changes(self._store):
+            try:
+                self.get_logger().debug(await self._save())
+            except NetVLADError as error:
+                self._health.problem("file", str(error), lasting=True)
+
+    async def _load(self) -> str:
+        if self._store is None:
+            raise DatabaseError(
+                "database.path is empty; set it to the file to save to or load from."
+            )
+        if len(self._database) and self._database.has_unsaved_changes(self._store):
             raise DatabaseError(
                 f"{len(self._database)} keyframes are not all saved; call ~/save or ~/reset first."
             )
-        index = KeyframeIndex.load(self._path())
-        self._database = KeyframeDatabase(self._settings.config, index)
-        self._robot = None
-        self._health.solved("map")
-        self._save_quietly()  # that this session has begun, so that it is not begun again after a crash
-        return f"{len(self._database)} keyframes loaded from {self._path()}"
+        return self._loaded(self._store)
 
-    def _reset(self) -> str:
+    def _loaded(self, store: SqliteStore) -> str:
+        self._database = KeyframeDatabase.load(store, self._settings.config)
+        self._health.solved("map")
+        return f"{len(self._database)} keyframes loaded from {store.path}"
+
+    async def _reset(self) -> str:
         self._database.reset()
-        self._robot = None
         return "the database is empty; the file is as it was until the next save or autosave"
 
     def _load_at_start(self) -> None:
         """A file that can't be read is reported and left alone; the drive goes to another one."""
-        if self._file is None or not os.path.exists(self._file):  # noqa: PTH110 - never raises
+        if self._store is None or not os.path.exists(self._store.path):  # noqa: PTH110 - never raises
             return
         try:
-            self.get_logger().info(self._load())
+            self.get_logger().info(self._loaded(self._store))
         except NetVLADError as error:
-            self._file = _beside(self._file)
-            sentence = f"started without the map: {error} New keyframes go to {self._file}."
+            self._store = self._beside(self._store)
+            sentence = f"started without the map: {error} New keyframes go to {self._store.path}."
             self._health.problem("map", sentence, lasting=True)
 
-    def _save_quietly(self) -> None:
-        """Without being asked: nothing to do where there is no file, and errors must not end the node."""
-        if self._file is None or not self._database.has_unsaved_changes:
-            return
-        try:
-            self.get_logger().debug(self._save())
-        except NetVLADError as error:
-            self._health.problem("file", str(error), lasting=True)
+    def _store_at(self, path: str) -> SqliteStore | None:
+        """The store of a file, one for each, as it knows what it holds.
+
+        Raises DatabaseError if no file can be written there.
+        """
+        if not path:
+            return None
+        file = Path(os.path.expanduser(path))  # noqa: PTH111 - never raises
+        store = self._stores.setdefault(file, SqliteStore(file))
+        store.check_place()
+        return store
+
+    def _beside(self, store: SqliteStore) -> SqliteStore:
+        """A new file for what the configured one can't take."""
+        file = store.path
+        return SqliteStore(
+            file.with_name(f"{file.stem}.{time.strftime('%Y%m%dT%H%M%S')}{file.suffix}")
+        )
+
+    def _saved_to(self, store: SqliteStore) -> str:
+        return f"{len(self._database)} keyframes saved to {store.path}"
 
     def _answering(
-        self, action: Callable[[], str]
-    ) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        self, action: Callable[[], Awaitable[str]]
+    ) -> Callable[[Trigger.Request, Trigger.Response], Awaitable[Trigger.Response]]:
         """A service callback that does the action and answers with what it says, or with what went wrong."""
 
-        def callback(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        async def callback(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             try:
-                response.message, response.success = action(), True
+                response.message, response.success = await action(), True
                 self.get_logger().info(response.message)
             except NetVLADError as error:
                 response.message, response.success = str(error), False
@@ -192,16 +251,6 @@ class KeyframeDatabaseNode(Node):
             return response
 
         return callback
-
-
-def _file(config: Config) -> Path | None:
-    path = os.path.expanduser(config.database.path)  # noqa: PTH111 - never raises
-    return Path(path) if path else None
-
-
-def _beside(file: Path) -> Path:
-    """A new file for what the configured one can't take."""
-    return file.with_name(f"{file.stem}.{time.strftime('%Y%m%dT%H%M%S')}{file.suffix}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

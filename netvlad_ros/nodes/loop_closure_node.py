@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.config import Config
+from netvlad_ros.errors import NetVLADError
 from netvlad_ros.msg import KeyframeMatches, LoopClosureCandidates, RejectedMatches
 from netvlad_ros.nodes.conversions import candidates_message, query_from, rejected_message
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
-from netvlad_ros.retrieval.candidates import CandidateSelector, Selection
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.selection import CandidateSelector, Selection
 
 QOS = QoSProfile(depth=100)
 
@@ -25,7 +28,8 @@ class LoopClosureNode(Node):
         super().__init__("loop_closure_node")
         config = NodeParameters(self, ("candidates", "diagnostics"), self._configure).config
         self._selector = CandidateSelector(config.candidates)
-        counts = ("received", "lost", "candidates")
+        self._last_query = "there was none yet: no keyframe has arrived"
+        counts = ("received", "lost", "candidates", "refused")
         self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._candidates = self.create_publisher(
             LoopClosureCandidates, "loop_closure_candidates", QOS
@@ -43,39 +47,44 @@ class LoopClosureNode(Node):
 
     def _gauges(self) -> dict[str, object]:
         return {
+            "last query": self._last_query,
             "subscribers": self._candidates.get_subscription_count(),
             "subscribers to rejected": self._rejected.get_subscription_count(),
         }
 
     def _select(self, message: KeyframeMatches) -> None:
         self._health.arrived()
-        self._compare_limits(message.exclude_recent_s)
-        with self._health.timed("select"):
-            selection = self._selector.select(query_from(message))
+        try:
+            with self._health.timed("select"):
+                query = query_from(message)
+                selection = self._selector.select(query)
+        except NetVLADError as error:
+            self._health.count("refused")
+            self._health.problem("matches", f"matches refused: {error}")
+            return
         self._candidates.publish(candidates_message(selection, message))
         self._rejected.publish(rejected_message(selection, message))
-        self._report(message, selection)
+        self._report(query, selection)
 
-    def _compare_limits(self, database_exclude_recent_s: float) -> None:
-        """The database leaves out recent keyframes, so another limit here would not do what it says."""
-        own_s = self._selector.config.exclude_recent_s
-        if own_s != database_exclude_recent_s:
-            self._health.problem(
-                "exclude_recent_s",
-                f"candidates.exclude_recent_s is {own_s:g} here and {database_exclude_recent_s:g} in the "
-                "database node; start both with the same value.",
-            )
-
-    def _report(self, message: KeyframeMatches, selection: Selection) -> None:
+    def _report(self, query: Query, selection: Selection) -> None:
+        self._warn_without_calibration(query)
         self._health.count("candidates", len(selection.candidates))
         for rejection in selection.rejections:
-            self._health.count(f"rejected by {rejection.stage}")
+            self._health.count(f"rejected by {rejection.verdict.stage}")
+        self._last_query = selection.summary or f"has {len(selection.candidates)} candidates"
         for candidate in selection.candidates[:1]:
             self.get_logger().info(
-                f"keyframe {message.query.id} looks like keyframe {candidate.match.keyframe.keyframe_id} "
+                f"keyframe {query.keyframe} looks like keyframe {candidate.match.keyframe} "
                 f"(similarity {candidate.match.similarity:.3f})",
                 throttle_duration_sec=1.0,
             )
+
+    def _warn_without_calibration(self, query: Query) -> None:
+        _, warning = resolved_min_similarity(
+            self._selector.config, query.calibration, query.fingerprint
+        )
+        if warning:
+            self._health.problem("calibration", warning)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -93,7 +93,12 @@ def _accept_whole_number(node: Node, full_name: str) -> None:
 
 
 def _descriptor(default: Any, info: Param) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=info.help, read_only=not info.live)
+    descriptor = ParameterDescriptor(
+        description=info.help, read_only=not info.live, dynamic_typing=bool(info.words)
+    )
+    if info.words:
+        descriptor.additional_constraints = range_text(info)
+        return descriptor
     if info.choices:
         descriptor.additional_constraints = "one of " + ", ".join(info.choices)
     if info.ge is None or info.le is None:

@@ -1,153 +1,366 @@
 # SPDX-License-Identifier: MIT
-"""Which images become keyframes, what they match, and the file they are kept in."""
+"""The keyframes of one or more robots, sessions and maps; each new one is looked up before it is added."""
 
 import logging
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import Config
 from netvlad_ros.constants import NANOSECONDS
-from netvlad_ros.retrieval.index import KeyframeIndex
-from netvlad_ros.retrieval.keyframes import Keyframe, KeyframeSelector, Match
+from netvlad_ros.errors import DatabaseError, DescriptorError
+from netvlad_ros.index.exact import ExactIndex
+from netvlad_ros.index.vector_index import VectorIndex
+from netvlad_ros.keyframe import ONLY_STREAM, Keyframe, Match, Session, Stream
+from netvlad_ros.retrieval.keyframe_selector import KeyframeSelector
+from netvlad_ros.retrieval.query import Query, Recent
+from netvlad_ros.retrieval.stream_clock import StreamClock, Tick
+from netvlad_ros.store.keyframe_store import Changes, KeyframeStore, StoredKeyframes, StoreHeader
 
 logger = logging.getLogger(__name__)
 
-# A stamp that is earlier by less than this is of an image that was overtaken on its way.
-LATE_NS = NANOSECONDS
-# A stamp that is earlier by more, or later by more than this, is of another clock (a bag played again, a
-# clock that was set), with which a new session begins.
-PAUSE_NS = 3600 * NANOSECONDS
-
-
-@dataclass(frozen=True)
-class Query:
-    """A new keyframe and the keyframes that look most like it, best first."""
-
-    keyframe: Keyframe
-    matches: Sequence[Match]
+LATE = "its stamp is repeated, or earlier than that of an image before"
+# How far from length one a descriptor may be; float32 rounding stays well below.
+LENGTH_TOLERANCE = 1e-3
+# Of the keyframes that are left out, only so many newest ones are compared, to show the most similar.
+RECENT_SHOWN = 500
+# Keyframes are handed to a store so many at a time.
+BLOCK_ROWS = 4096
 
 
 class KeyframeDatabase:
-    """Keyframes of one or more sessions; each new one is looked up before it is added."""
+    """Keyframes with the descriptors of one model, by an index; a store keeps them on disk.
 
-    def __init__(self, config: Config | None = None, index: KeyframeIndex | None = None) -> None:
-        """index: what was there before, such as a map from a file; this run is then a new session of it."""
+    passed_over: how many images are no keyframes, by reason.
+    last_image:  what became of the last one, as a sentence.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        make_index: Callable[[int], VectorIndex] = ExactIndex,
+    ) -> None:
+        """make_index: from the dimensions of descriptors to an empty index."""
         self.config = config or Config()
-        self.selector = KeyframeSelector(self.config.keyframes)
-        self.index = index
-        self.session = index.begin_session() if index is not None else 0
-        self.late_images = 0
-        self._last_stamp_ns: int | None = None
-        self._recent: deque[_Recent] = deque()
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the descriptors in here; empty as long as there were none."""
-        return self.index.fingerprint if self.index is not None else ""
-
-    @property
-    def has_unsaved_changes(self) -> bool:
-        """Whether keyframes were added or removed since the last save or load."""
-        return self.index is not None and self.index.has_unsaved_changes
+        self.fingerprint = ""
+        self.passed_over: Counter[str] = Counter()
+        self.last_image = "there was none yet"
+        self._make_index = make_index
+        self._index: VectorIndex | None = None
+        self._keyframes: dict[int, Keyframe] = {}  # by their ids in the index, which ascend
+        self._streams: dict[Stream, _StreamState] = {}
+        self._robots: dict[str, _RobotState] = {}
+        self._database_id = uuid.uuid4().hex  # stays when it is saved, loaded and added to
+        self._history = _History()
+        self._saved: dict[KeyframeStore, _History] = {}
 
     def __len__(self) -> int:
-        return len(self.index) if self.index is not None else 0
+        return len(self._keyframes)
+
+    @property
+    def keyframes(self) -> list[Keyframe]:
+        """All of them in the order in which they were added."""
+        return list(self._keyframes.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory taken by descriptors."""
+        return self._index.size_bytes if self._index is not None else 0
 
     def configure(self, config: Config) -> None:
         """Takes over values that changed while running."""
         self.config = config
-        self.selector.config = config.keyframes
+        for state in self._streams.values():
+            state.selector.config = config.keyframes
 
-    def observe(self, descriptor: np.ndarray, stamp_ns: int, fingerprint: str = "") -> Query | None:
+    def observe(
+        self,
+        descriptor: np.ndarray,
+        stamp_ns: int,
+        fingerprint: str = "",
+        stream: Stream = ONLY_STREAM,
+        received_ns: int | None = None,
+        calibration: Calibration | None = None,
+    ) -> Query | None:
         """Looks an image up and adds it, if it is a keyframe; None if it is not.
 
         An image whose stamp is repeated or slightly late is no keyframe; a stamp that jumps begins a new
         session, in which the places of earlier ones can be recognised.
+        stream:      whose image it is.
+        received_ns: when it arrived or was recorded, by a clock that is not set; without it, a clock that is
+                     set ahead by less than an hour looks like a pause.
         Raises DescriptorError if the descriptor does not fit those in here.
         """
-        index = self._index_for(fingerprint, len(descriptor))
-        index.check(descriptor)
-        if not self._is_in_order(index, stamp_ns) or not self.selector.select(descriptor, stamp_ns):
+        self._refuse_unfit(descriptor, fingerprint)
+        state = self._stream(stream)
+        tick = state.clock.tick(stamp_ns, received_ns)
+        if tick is not None and tick.jumped_ns:
+            _tell_jump(tick)
+        reason = state.selector.select(descriptor, tick.drive_ns) if tick else LATE
+        if tick is None or reason:
+            self.passed_over[reason] += 1
+            self.last_image = f"is no keyframe: {reason}"
             return None
-        matches = self._search(index, descriptor, stamp_ns)
-        keyframe = index.add(descriptor, stamp_ns, self.session)
-        self._recent.append(_Recent(keyframe, stamp_ns + self._exclude_ns))
-        return Query(keyframe, matches)
+        index = self._index_for(fingerprint, len(descriptor))
+        query = replace(
+            self._search(index, descriptor, self._robot(stream.robot), tick),
+            keyframe=Keyframe(tick.session, state.next_number(tick.session), int(stamp_ns)),
+            number=state.queries,
+            calibration=calibration,
+        )
+        state.queries += 1
+        self.last_image = f"became keyframe {query.keyframe}"
+        keyframe_id = self._add([query.keyframe], descriptor[None])
+        self._robot(stream.robot).saw(keyframe_id, tick.drive_ns)
+        return query
+
+    def add(self, stored: StoredKeyframes) -> None:
+        """Adds keyframes that exist already, as those of a file or of another robot.
+
+        Raises DatabaseError for one whose name is in here already.
+        """
+        self._index = self._index or self._make_index(stored.descriptors.shape[1])
+        self._add(stored.keyframes, stored.descriptors)
+
+    def remove(self, keyframes: Iterable[Keyframe]) -> None:
+        """Takes keyframes out. Raises DatabaseError, and removes nothing, if one is not there."""
+        ids = {keyframe.name: each for each, keyframe in self._keyframes.items()}
+        doomed = list(keyframes)
+        absent = [keyframe for keyframe in doomed if keyframe.name not in ids]
+        if absent:
+            raise DatabaseError(
+                f"there is no keyframe {absent[0]}; it was never added or was removed before."
+            )
+        if not doomed or self._index is None:
+            return
+        gone = np.array(sorted(ids[keyframe.name] for keyframe in doomed), np.int64)
+        self._index.remove(gone)
+        for each in gone.tolist():
+            del self._keyframes[each]
+        for robot in self._robots.values():
+            robot.forget(set(gone.tolist()))
+        self._history.removed += tuple(doomed)
 
     def reset(self) -> None:
-        """Forgets all keyframes and accepts descriptors of any model again; ids go on where they were."""
-        if self.index is not None:
-            self.index.reset()
-            self.session = self.index.begin_session()
-        self.selector.reset()
-        self._recent.clear()
-        self._last_stamp_ns = None
+        """Forgets all keyframes and accepts descriptors of any model again."""
+        if self._keyframes:
+            self._history = _History(self._history.resets + 1, self._history.next_id)
+        if self._index is not None:
+            self._index = self._make_index(self._index.dims)
+        self._keyframes = {}
+        self._streams.clear()
+        self._robots.clear()
 
-    def save(self, path: str | Path) -> None:
-        """Raises DatabaseError; an empty database that never saw a descriptor has nothing to save."""
-        if self.index is not None:
-            self.index.save(path)
+    # --- What is stored -------------------------------------------------------------------------------
 
-    def _index_for(self, fingerprint: str, dims: int) -> KeyframeIndex:
-        """The index, made for these descriptors as long as it holds none."""
-        if self.index is None:
-            self.index = KeyframeIndex(fingerprint, dims)
-            self.session = self.index.begin_session()
-        elif not len(self.index):
-            self.index = self.index.emptied(fingerprint, dims)
-        self.index.check_fingerprint(fingerprint)
-        return self.index
+    @classmethod
+    def load(cls, store: KeyframeStore, config: Config | None = None) -> "KeyframeDatabase":
+        """What was saved last; this run then begins new sessions. Raises DatabaseError."""
+        database = cls(config)
+        header, blocks = store.load()
+        database.fingerprint, database._database_id = header.fingerprint, header.database_id
+        for block in blocks:
+            database.add(block)
+        database._saved[store] = replace(database._history)
+        return database
 
-    @property
-    def _exclude_ns(self) -> int:
-        return round(self.config.candidates.exclude_recent_s * NANOSECONDS)
+    def has_unsaved_changes(self, store: KeyframeStore) -> bool:
+        """Whether keyframes were added or removed since the last save to, or load from, this store."""
+        return self._history != self._saved.get(store, _History())
 
-    def _is_in_order(self, index: KeyframeIndex, stamp_ns: int) -> bool:
-        """False for a stamp that is repeated or late; begins a new session if the clock has jumped."""
-        step_ns = stamp_ns - self._last_stamp_ns if self._last_stamp_ns is not None else 1
-        if -LATE_NS < step_ns <= 0:
-            self.late_images += 1
-            return False
-        if not 0 < step_ns <= PAUSE_NS:
-            self._begin_session(index, stamp_ns, step_ns)
-        self._last_stamp_ns = stamp_ns
-        return True
+    def unsaved(self, store: KeyframeStore) -> "Unsaved":
+        """What changed since then, for another thread to save; keyframes may be added meanwhile.
 
-    def _begin_session(self, index: KeyframeIndex, stamp_ns: int, step_ns: int) -> None:
-        """What was recent stays so: the robot is where it was, only its clock is not."""
-        direction = "back" if step_ns < 0 else "ahead"
-        logger.warning(
-            "time jumped %s by %.3f s: a new session begins", direction, abs(step_ns) / NANOSECONDS
-        )
-        self.session = index.begin_session()
-        self.selector.reset()
-        self._recent = deque(
-            _Recent(each.keyframe, stamp_ns + self._exclude_ns) for each in self._recent
-        )
-
-    def _search(self, index: KeyframeIndex, descriptor: np.ndarray, stamp_ns: int) -> list[Match]:
-        """The best matches that are old enough, and the best recent one, which shows what was excluded.
-
-        What the camera saw a moment ago always looks most alike and would take all the places.
+        Raises DatabaseError if no descriptor was ever seen: there is nothing to save.
         """
-        while self._recent and stamp_ns >= self._recent[0].until_ns:
-            self._recent.popleft()
-        excluded = {each.keyframe.keyframe_id for each in self._recent}
-        max_matches = self.config.database.max_matches
-        found = index.search(descriptor, max_matches + len(excluded))
-        old = [match for match in found if match.keyframe.keyframe_id not in excluded][:max_matches]
-        recent = [match for match in found if match.keyframe.keyframe_id in excluded]
-        shown = [match for match in recent if match.keyframe.session == self.session][:1]
-        return sorted([*old, *shown], key=lambda match: -match.similarity)
+        if self._index is None:
+            raise DatabaseError("there is nothing to save: no descriptor has arrived yet.")
+        known, now = self._saved.get(store, _History()), replace(self._history)
+        cleared = known.resets != now.resets
+        start = 0 if cleared else known.next_id
+        new = [each for each in self._keyframes if each >= start] if start < now.next_id else []
+        removed = now.removed if cleared else now.removed[len(known.removed) :]
+        header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
+        added = _blocks(self._index, new, [self._keyframes[each] for each in new])
+        return Unsaved(store, header, Changes(cleared, () if cleared else removed, added), now)
+
+    def mark_saved(self, unsaved: "Unsaved") -> None:
+        """Notes that this is on disk; to be called by the thread that adds keyframes."""
+        self._saved[unsaved.store] = unsaved.history
+
+    def save(self, store: KeyframeStore) -> None:
+        """Brings a store up to date. Raises DatabaseError; what was stored before is then as it was."""
+        unsaved = self.unsaved(store)
+        unsaved.write()
+        self.mark_saved(unsaved)
+
+    # --- Parts of the above ---------------------------------------------------------------------------
+
+    def _refuse_unfit(self, descriptor: np.ndarray, fingerprint: str) -> None:
+        """Before anything is made of a descriptor: what is wrong with it must not leave a trace."""
+        check_descriptor(descriptor, self._index.dims if self._index and len(self) else None)
+        if len(self) and fingerprint != self.fingerprint:
+            raise DescriptorError(
+                f"this database holds descriptors of model {self.fingerprint}, got one of {fingerprint}; "
+                "use the model (and input size) it was made with, or another database file."
+            )
+
+    def _index_for(self, fingerprint: str, dims: int) -> VectorIndex:
+        """The index, made for these descriptors as long as it holds none."""
+        if self._index is None or not len(self):
+            self._index = self._make_index(dims)
+            self.fingerprint = fingerprint
+        return self._index
+
+    def _stream(self, stream: Stream) -> "_StreamState":
+        if stream not in self._streams:
+            clock = StreamClock(
+                lambda: Session.new(stream, self.config.database.map),
+                self._robot(stream.robot).drive_ns,
+            )
+            self._streams[stream] = _StreamState(clock, KeyframeSelector(self.config.keyframes))
+        return self._streams[stream]
+
+    def _robot(self, robot: str) -> "_RobotState":
+        return self._robots.setdefault(robot, _RobotState())
+
+    def _search(
+        self, index: VectorIndex, descriptor: np.ndarray, robot: "_RobotState", tick: Tick
+    ) -> Query:
+        """The best matches without what this robot saw a moment ago, which would take all the places."""
+        exclude_s = self.config.database.exclude_recent_s
+        recent = robot.recent(tick.drive_ns, exclude_s)
+        ids, similarities = index.search(descriptor, self.config.database.max_matches, recent)
+        matches = [
+            Match(self._keyframes[i], similarity)
+            for i, similarity in zip(ids.tolist(), similarities.tolist(), strict=True)
+        ]
+        left_out = Recent(len(recent), exclude_s)
+        if len(recent):
+            shown = recent[-RECENT_SHOWN:]
+            alike = np.einsum("nd,d->n", index.vectors(shown), descriptor)
+            best = int(shown[alike.argmax()])
+            match = Match(self._keyframes[best], float(alike.max()))
+            left_out = replace(left_out, best=match, best_age_s=robot.age_s(best, tick.drive_ns))
+        return Query(
+            Keyframe(tick.session, 0, 0),
+            matches,
+            left_out,
+            len(self) - len(recent),
+            fingerprint=self.fingerprint,
+        )
+
+    def _add(self, keyframes: Iterable[Keyframe], descriptors: np.ndarray) -> int:
+        """Returns the id of the first one in the index."""
+        first = self._history.next_id
+        new = dict(enumerate(keyframes, first))
+        assert self._index is not None
+        self._index.add(np.fromiter(new, np.int64, len(new)), descriptors)
+        self._keyframes |= new
+        self._history.next_id += len(new)
+        return first
 
 
-@dataclass(frozen=True, slots=True)
-class _Recent:
-    """A keyframe that is not matched until this time."""
+@dataclass(frozen=True)
+class Unsaved:
+    """Changes of a database that a store does not have yet."""
 
-    keyframe: Keyframe
-    until_ns: int
+    store: KeyframeStore
+    header: StoreHeader
+    changes: Changes
+    history: "_History"
+
+    def write(self) -> None:
+        """Brings the store up to date; in any thread. Raises DatabaseError."""
+        self.store.save(self.header, self.changes)
+
+
+def check_descriptor(descriptor: np.ndarray, dims: int | None = None) -> None:
+    """Raises DescriptorError unless this is a float32 vector of unit length, and of so many dimensions."""
+    is_vector = descriptor.ndim == 1 and descriptor.dtype == np.float32
+    if dims is not None and not (is_vector and len(descriptor) == dims):
+        raise DescriptorError(
+            f"expected a descriptor of {dims} float32 values, as this database holds, got "
+            f"{descriptor.dtype} of shape {descriptor.shape}; was it made by another model?"
+        )
+    if not is_vector or len(descriptor) < 2:  # one value of unit length says nothing
+        raise DescriptorError(
+            f"expected a descriptor of two or more float32 values, got {descriptor.dtype} of shape "
+            f"{descriptor.shape}; does its publisher fill the field `descriptor`?"
+        )
+    length = float(np.linalg.norm(descriptor))
+    if not abs(length - 1.0) < LENGTH_TOLERANCE:  # true for NaN too
+        raise DescriptorError(
+            f"expected a descriptor of unit length, got length {length:.4g}; normalise it first."
+        )
+
+
+def _blocks(
+    index: VectorIndex, ids: list[int], keyframes: list[Keyframe]
+) -> Iterator[StoredKeyframes]:
+    for start in range(0, len(ids), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        yield StoredKeyframes(keyframes[rows], index.vectors(np.array(ids[rows], np.int64)))
+
+
+def _tell_jump(tick: Tick) -> None:
+    direction = "back" if tick.jumped_ns < 0 else "ahead"
+    logger.warning(
+        "time jumped %s by %.3f s: a new session begins",
+        direction,
+        abs(tick.jumped_ns) / NANOSECONDS,
+    )
+
+
+@dataclass
+class _History:
+    """What happened to a database, to tell what a store does not know of yet."""
+
+    resets: int = 0
+    next_id: int = 0
+    removed: tuple[Keyframe, ...] = ()
+
+
+@dataclass
+class _StreamState:
+    """What belongs to one camera of one robot: choice of keyframes, clock, and how often it was looked up."""
+
+    clock: StreamClock
+    selector: KeyframeSelector
+    queries: int = 0
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def next_number(self, session: Session) -> int:
+        number = self._numbers.get(session.uuid, 0)
+        self._numbers[session.uuid] = number + 1
+        return number
+
+
+@dataclass
+class _RobotState:
+    """What a robot saw a moment ago, by any of its cameras: ids in the index, and when by time of drive."""
+
+    drive_ns: int = 0
+    _seen: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def saw(self, keyframe_id: int, drive_ns: int) -> None:
+        self._seen.append((keyframe_id, drive_ns))
+
+    def recent(self, drive_ns: int, exclude_s: float) -> np.ndarray:
+        """(n,) ids, ascending; what is older is forgotten."""
+        self.drive_ns = max(self.drive_ns, drive_ns)
+        limit_ns = self.drive_ns - round(exclude_s * NANOSECONDS)
+        while self._seen and self._seen[0][1] <= limit_ns:
+            self._seen.popleft()
+        return np.array([keyframe_id for keyframe_id, _ in self._seen], np.int64)
+
+    def age_s(self, keyframe_id: int, drive_ns: int) -> float:
+        seen_ns = next(seen for each, seen in self._seen if each == keyframe_id)
+        return (drive_ns - seen_ns) / NANOSECONDS
+
+    def forget(self, keyframe_ids: set[int]) -> None:
+        self._seen = deque(each for each in self._seen if each[0] not in keyframe_ids)

@@ -6,15 +6,20 @@ from typing import Protocol
 
 import numpy as np
 
+from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import Config
-from netvlad_ros.retrieval.candidates import CandidateSelector, Selection
-from netvlad_ros.retrieval.database import KeyframeDatabase, Query
+from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.selection import CandidateSelector, Selection
 
 
 class Extractor(Protocol):
     """What turns an image into a descriptor: NetVLADExtractor, or anything with this method."""
 
     fingerprint: str
+
+    @property
+    def calibration(self) -> Calibration | None: ...
 
     def extract(self, image: np.ndarray) -> np.ndarray: ...
 
@@ -43,9 +48,28 @@ class LoopDetector:
         self.database = KeyframeDatabase(config) if database is None else database
         self.selector = CandidateSelector(config.candidates)
 
-    def process(self, image: np.ndarray, stamp_ns: int) -> Detection:
-        """image: uint8, RGB (H, W, 3) or grey (H, W). Raises ImageError or DescriptorError."""
-        descriptor = self.extractor.extract(image)
-        query = self.database.observe(descriptor, stamp_ns, self.extractor.fingerprint)
+    def process(
+        self, image: np.ndarray, stamp_ns: int, received_ns: int | None = None
+    ) -> Detection:
+        """Takes in the next image of a drive.
+
+        image:       uint8, RGB (H, W, 3) or grey (H, W).
+        received_ns: when it arrived or was recorded, where that is known; tells a pause from a clock that was
+                     set.
+        Raises ImageError or DescriptorError.
+        """
+        return self.process_descriptor(self.extractor.extract(image), stamp_ns, received_ns)
+
+    def process_descriptor(
+        self, descriptor: np.ndarray, stamp_ns: int, received_ns: int | None = None
+    ) -> Detection:
+        """The same for a descriptor that the extractor made before. Raises DescriptorError."""
+        query = self.database.observe(
+            descriptor,
+            stamp_ns,
+            self.extractor.fingerprint,
+            received_ns=received_ns,
+            calibration=self.extractor.calibration,
+        )
         selection = self.selector.select(query) if query else None
         return Detection(stamp_ns, descriptor, query, selection)

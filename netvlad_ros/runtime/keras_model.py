@@ -25,6 +25,7 @@ def describe(network: NetVLADNetwork) -> ModelDescription:
         network.descriptor_dims,
         network.network.input_width_px,
         network.network.input_height_px,
+        calibration=network.calibration,
     )
 
 

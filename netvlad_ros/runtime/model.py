@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from netvlad_ros.calibration import Calibration, calibration_from_json
 from netvlad_ros.errors import ModelError
 
 # Under this name a description is stored in the files of all runtimes.
@@ -24,6 +25,7 @@ class ModelDescription:
     has_fixed_size:    whether this is the only size that the file takes.
     precision:         fp32, fp16, bf16 or int8.
     cosine:            mean similarity to the descriptors of the model it was made of.
+    calibration:       what its similarities mean, if that was measured.
     """
 
     fingerprint: str
@@ -33,9 +35,13 @@ class ModelDescription:
     has_fixed_size: bool = False
     precision: str = "fp32"
     cosine: float = 1.0
+    calibration: Calibration | None = None
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
+        values = dataclasses.asdict(self)
+        if self.calibration is None:  # older versions refuse what they do not know
+            del values["calibration"]
+        return json.dumps(values)
 
 
 class RunnableModel(Protocol):
@@ -57,15 +63,16 @@ def read_description(text: str | bytes | None, path: Any) -> ModelDescription:
         )
     try:
         values = json.loads(text)
-        description = ModelDescription(**values)
-    except (TypeError, ValueError) as error:
+        calibration = calibration_from_json(values.pop("calibration", None))
+        description = ModelDescription(**values, calibration=calibration)
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(
             f"{path}: its description can't be read ({error}); export it again, with this version."
         ) from None
     wrong = [
         item.name
         for item in dataclasses.fields(ModelDescription)
-        if type(getattr(description, item.name)) is not item.type
+        if item.name != "calibration" and type(getattr(description, item.name)) is not item.type
     ]
     if wrong:
         raise ModelError(

@@ -5,21 +5,24 @@ import numpy as np
 import pytest
 from recording import SECOND, image
 
-from netvlad_ros.config import CandidateConfig, Config, KeyframeConfig
+from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.errors import ImageError
-from netvlad_ros.evaluation.replay_log import ReplayLog, available_keyframes, sentence
+from netvlad_ros.evaluation.replay_log import ReplayLog, sentence
+from netvlad_ros.keyframe import Keyframe, Match, Session
 from netvlad_ros.replay import replay
-from netvlad_ros.retrieval.keyframes import Keyframe, Match
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
-CONFIG = Config(candidates=CandidateConfig(exclude_recent_s=2.0, min_similarity=0.9))
+CONFIG = Config(
+    candidates=CandidateConfig(min_similarity=0.9), database=DatabaseConfig(exclude_recent_s=2.0)
+)
 
 
 class Places:
     """Takes the grey value of an image for the place that it shows; black shows nothing."""
 
     fingerprint = "made-up"
+    calibration = None
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         if not image.any():
@@ -44,8 +47,8 @@ def run(*places: int, config: Config = CONFIG, stamps_s: tuple[int, ...] = ()) -
 def candidates(log: ReplayLog) -> dict[int, list[int]]:
     """Keyframe -> the keyframes it was matched with, where there are any."""
     return {
-        each.query.keyframe.keyframe_id: [
-            candidate.match.keyframe.keyframe_id for candidate in each.selection.candidates
+        log.position(each.query.keyframe): [
+            log.position(candidate.match.keyframe) for candidate in each.selection.candidates
         ]
         for each in log.keyframes
         if each.selection.candidates
@@ -91,33 +94,40 @@ def test_what_is_kept_of_a_keyframe_is_enough_for_pictures():
 
 
 def test_first_matches_are_the_best_that_were_old_enough():
-    first = run(1, 2, 3, 1, 1).first_matches(exclude_recent_s=2.0)
+    first = run(1, 2, 3, 1, 1).first_matches
     assert first.matches.tolist()[-2:] == [0, 0]  # not 3, which is as similar but too recent
     assert first.matches.tolist()[:2] == [-1, -1]
     assert first.similarities.tolist()[-1] == 1.0
 
 
 def test_first_candidates_are_what_was_reported():
-    first = run(1, 2, 3, 1, 4).first_candidates(exclude_recent_s=2.0)
+    first = run(1, 2, 3, 1, 4).first_candidates
     assert first.matches.tolist() == [-1, -1, -1, 0, -1]
     assert first.similarities.tolist() == [-np.inf] * 3 + [1.0, -np.inf]
 
 
-def test_keyframes_are_available_once_they_are_old_enough():
-    keyframes = [Keyframe(i, 0, i * SECOND) for i in range(5)]
-    assert available_keyframes(keyframes, 2.0).tolist() == [0, 0, 1, 2, 3]
-    assert available_keyframes(keyframes, 0.0).tolist() == [0, 1, 2, 3, 4]
-    assert available_keyframes(keyframes, 9.0).tolist() == [0, 0, 0, 0, 0]
+@pytest.mark.parametrize(
+    ("exclude_recent_s", "available"),
+    [(2.0, [0, 0, 1, 2, 3]), (0.0, [0, 1, 2, 3, 4]), (9.0, [0, 0, 0, 0, 0])],
+)
+def test_keyframes_are_available_once_they_are_old_enough(
+    exclude_recent_s: float, available: list[int]
+):
+    config = Config(database=DatabaseConfig(exclude_recent_s=exclude_recent_s))
+    assert run(1, 2, 3, 4, 5, config=config).available.tolist() == available
 
 
-def test_keyframes_that_were_recent_when_the_clock_was_set_stay_so():
-    log = run(1, 2, 3, 1, 2, stamps_s=(100, 101, 102, 1, 4))
-    assert log.available(2.0).tolist() == [0, 0, 1, 1, 4]
+def test_sessions_are_counted_in_their_order():
+    log = run(1, 2, 3, 1, 2, stamps_s=(100, 101, 102, 1, 2))
+    numbers = [log.session_number(each.query.keyframe) for each in log.keyframes]
+    assert numbers == [0, 0, 0, 1, 1]
     assert candidates(log) == {3: [0], 4: [1]}
 
 
 @pytest.mark.parametrize("start_s", [0, 10])
 def test_a_sentence_tells_times_from_the_start(start_s: int) -> None:
-    query, match = Keyframe(7, 0, 50 * SECOND), Match(Keyframe(2, 0, 15 * SECOND), 0.87654)
+    session = Session.new()
+    query = Keyframe(session, 7, 50 * SECOND)
+    match = Match(Keyframe(session, 2, 15 * SECOND), 0.87654)
     expected = f"keyframe 7 ({50 - start_s}.0 s) looks like keyframe 2 ({15 - start_s}.0 s)"
     assert sentence(query, match, start_s * SECOND) == f"{expected}, similarity 0.877"

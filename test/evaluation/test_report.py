@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netvlad_ros.config import CandidateConfig, Config, ExtractorConfig
+from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, ExtractorConfig
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.evaluation.replay_log import ReplayLog
 from netvlad_ros.evaluation.report import write_report
@@ -20,7 +20,8 @@ from netvlad_ros.retrieval.loop_detector import LoopDetector
 SECOND = 1_000_000_000
 CONFIG = Config(
     extractor=ExtractorConfig(model="/somewhere/model.keras"),
-    candidates=CandidateConfig(exclude_recent_s=2.0, min_similarity=0.9),
+    candidates=CandidateConfig(min_similarity=0.9),
+    database=DatabaseConfig(exclude_recent_s=2.0),
 )
 # Three places, then the first two again.
 PLACES = (0, 1, 2, 0, 1)
@@ -31,6 +32,7 @@ class Places:
     """Takes the grey value of an image for the place that it shows."""
 
     fingerprint = "made-up"
+    calibration = None
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         return np.eye(3, dtype=np.float32)[image[0, 0]]

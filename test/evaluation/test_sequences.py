@@ -131,7 +131,7 @@ def test_first_matches_of_a_causal_search_are_earlier_and_old_enough():
 
 
 def test_a_window_in_seconds_is_that_of_the_robot():
-    """What is exactly as old as the window may be matched, as with candidates.exclude_recent_s."""
+    """What is exactly as old as the window may be matched, as with database.exclude_recent_s."""
     assert evaluate_sequence(laps(), Protocol(exclude_s=4.0)).matches.tolist() == [-1] * 4 + [
         0,
         1,

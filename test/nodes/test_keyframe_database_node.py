@@ -4,6 +4,7 @@
 import resource
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from live_nodes import NodeProcess, Start, stamp, stamp_ns
 
+from netvlad_ros.errors import DatabaseError
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.store.sqlite_store import LOCK_TIMEOUT_S, SqliteStore
 
 SECOND = 1_000_000_000
 DIMS = 16
@@ -29,9 +32,13 @@ def place(number: int) -> np.ndarray:
 
 
 def described(
-    vector: np.ndarray, stamp_s: float, fingerprint: str = "model_a", robot: str = ""
+    vector: np.ndarray,
+    stamp_s: float,
+    fingerprint: str = "model_a",
+    robot: str = "spot",
+    camera: str = "front",
 ) -> GlobalDescriptor:
-    message = GlobalDescriptor(robot=robot, fingerprint=fingerprint)
+    message = GlobalDescriptor(robot=robot, camera=camera, fingerprint=fingerprint)
     message.header.stamp = stamp(round(stamp_s * SECOND))
     message.header.frame_id = "front_camera"
     message.descriptor = vector.tolist()
@@ -70,28 +77,49 @@ def drive(start: Start) -> Callable[..., Drive]:
 
 
 def stored(path: Path) -> int:
-    return len(KeyframeIndex.load(path))
+    """How many keyframes a file holds; none before its first save is complete."""
+    try:
+        return len(KeyframeDatabase.load(SqliteStore(path)))
+    except DatabaseError as error:
+        if "holds nothing yet" not in str(error):
+            raise
+        return 0
 
 
 def test_a_revisited_place_is_found_with_all_that_names_it(drive: Callable[..., Drive]) -> None:
-    one = drive(candidates__exclude_recent_s=10.0)
+    one = drive(database__exclude_recent_s=2.0, database__map="cellar")
     first = one.visit(1, 100.0)
-    one.visit(2, 101.0)
-    again = one.visit(1, 150.5)
+    for second in (1, 2, 3):
+        one.visit(1 + second, 100.0 + second)
+    again = one.visit(1, 104.5)
     assert first.matches == []
-    assert stamp_ns(again.header) == round(150.5 * SECOND)
+    assert stamp_ns(again.header) == round(104.5 * SECOND)
     assert again.header.frame_id == "front_camera"
-    assert (again.query.id, again.query.session, again.query.robot) == (2, 0, "")
+    assert len(again.query.session) == 32
+    assert (again.query.number, again.query.map, again.query.external_id) == (4, "cellar", -1)
+    assert (again.query.robot, again.query.camera) == ("spot", "front")
     assert again.query.stamp == again.header.stamp
-    assert again.fingerprint == "model_a"
+    assert (again.query_number, again.fingerprint) == (4, "model_a")
     best = again.matches[0]
-    assert (best.keyframe.id, best.keyframe.session) == (0, 0)
+    assert (best.keyframe.session, best.keyframe.number) == (again.query.session, 0)
     assert best.keyframe.stamp == stamp(100 * SECOND)
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
-    assert [match.keyframe.id for match in again.matches] == [0, 1]
+    assert np.isnan([best.sequence_score, best.margin]).all()
+    assert [match.keyframe.number for match in again.matches] in ([0, 1, 2], [0, 2, 1])
 
 
-def test_the_diagnostics_name_size_model_and_session_of_the_index(
+def test_what_was_left_out_is_counted_and_its_best_shown(drive: Callable[..., Drive]) -> None:
+    one = drive(database__exclude_recent_s=10.0)
+    for second in range(3):
+        answer = one.visit(second, 100.0 + second)
+    assert answer.matches == []
+    assert (answer.searched, answer.recent, answer.exclude_recent_s) == (0, 2, 10.0)
+    (best,) = answer.best_recent
+    assert best.keyframe.number in (0, 1)
+    assert answer.best_recent_age_s == 2.0 - best.keyframe.number
+
+
+def test_the_diagnostics_name_size_and_model_of_the_index_and_the_last_keyframe(
     drive: Callable[..., Drive],
 ) -> None:
     one = drive()
@@ -99,7 +127,7 @@ def test_the_diagnostics_name_size_model_and_session_of_the_index(
     one.node.until(lambda: one.node.count("keyframes") == 1)
     values = one.node.status().values
     assert values["model"] == "model_a"
-    assert values["session"] == "0"
+    assert values["last image"].startswith("became keyframe ")
     assert values["added"].startswith("1 (")
     assert "index (MB)" in values
     assert float(values["search and add (median ms)"]) > 0
@@ -119,8 +147,10 @@ def test_a_map_is_saved_at_the_end_and_loaded_at_the_next_start(
 
     second = drive(database__path=str(path))
     answer = second.visit(1, 5.0)
-    assert (answer.query.id, answer.query.session) == (2, 1)
-    assert (answer.matches[0].keyframe.id, answer.matches[0].keyframe.session) == (0, 0)
+    assert answer.query.number == 0
+    assert answer.matches[0].keyframe.number == 0
+    assert answer.matches[0].keyframe.session != answer.query.session
+    assert answer.matches[0].keyframe.robot == "spot"
 
 
 def test_what_was_autosaved_survives_kill_9(drive: Callable[..., Drive], tmp_path: Path) -> None:
@@ -133,7 +163,7 @@ def test_what_was_autosaved_survives_kill_9(drive: Callable[..., Drive], tmp_pat
     one.node.exit_code()
     assert stored(path) == 20
     again = drive(database__path=str(path))
-    assert again.visit(7, 1000.0).matches[0].keyframe.id == 7
+    assert again.visit(7, 1000.0).matches[0].keyframe.number == 7
 
 
 def test_services_save_load_and_reset(drive: Callable[..., Drive], tmp_path: Path) -> None:
@@ -152,7 +182,7 @@ def test_services_save_load_and_reset(drive: Callable[..., Drive], tmp_path: Pat
     assert one.visit(1, 102.0).matches == []
     assert one.node.call("reset").success
     assert one.node.call("load").success
-    assert one.visit(1, 103.0).matches[0].keyframe.id == 0
+    assert one.visit(1, 103.0).matches[0].keyframe.number == 0
 
 
 def test_without_a_path_save_says_which_parameter_to_set(drive: Callable[..., Drive]) -> None:
@@ -174,16 +204,28 @@ def test_the_path_may_be_given_while_running(drive: Callable[..., Drive], tmp_pa
 def test_a_bag_played_twice_is_a_second_session_that_matches_the_first(
     drive: Callable[..., Drive],
 ) -> None:
-    one = drive(candidates__exclude_recent_s=0.0)
-    for number in range(3):
-        one.visit(number, 100.0 + number)
+    one = drive(database__exclude_recent_s=0.0)
+    first = [one.visit(number, 100.0 + number).query for number in range(3)]
     for number in range(3):
         answer = one.visit(number, 100.0 + number)
-        assert answer.query.session == 1
+        assert answer.query.session != first[0].session
         best = answer.matches[0].keyframe
-        assert (best.id, best.session) == (number, 0)
+        assert (best.number, best.session) == (number, first[0].session)
     assert any("time jumped back by 2.000 s" in line for line in one.node.lines("WARN"))
-    one.node.until(lambda: one.node.says("stamps jumped"))
+
+
+def test_two_robots_and_two_cameras_share_a_database(drive: Callable[..., Drive]) -> None:
+    one = drive(database__exclude_recent_s=10.0)
+    streams = [("spot", "front"), ("spot", "rear"), ("anymal", "front")]
+    answers = []
+    for number, (robot, camera) in enumerate(streams):
+        one.send(described(place(1), 100.0, robot=robot, camera=camera))
+        answers.append(one.node.until(partial(one.answers.__getitem__, slice(number, None)))[0])
+    assert len({answer.query.session for answer in answers}) == 3
+    assert [(answer.query.robot, answer.query.camera) for answer in answers] == streams
+    # The rear camera of the same robot sees nothing that was not seen a moment ago; the other robot does.
+    assert [len(answer.matches) for answer in answers] == [0, 0, 2]
+    assert one.node.count("refused") == 0
 
 
 def test_repeated_and_slightly_late_stamps_add_nothing_and_are_counted(
@@ -193,9 +235,9 @@ def test_repeated_and_slightly_late_stamps_add_nothing_and_are_counted(
     one.visit(1, 100.0)
     one.send(described(place(2), 100.0))
     one.send(described(place(3), 99.9))
-    one.node.until(lambda: one.node.count("late or repeated stamps") == 2)
+    one.node.until(lambda: one.node.count("images that are no keyframes") == 2)
     one.node.until(lambda: one.node.says("repeated or earlier stamps", "header.stamp"))
-    assert one.visit(4, 101.0).query.id == 1
+    assert one.visit(4, 101.0).query.number == 1
 
 
 def test_what_does_not_fit_is_refused_with_its_reason_and_the_next_good_one_taken(
@@ -206,19 +248,21 @@ def test_what_does_not_fit_is_refused_with_its_reason_and_the_next_good_one_take
     one.send(described(np.full(DIMS, np.nan), 90.0, robot="other"))
     one.node.until(lambda: one.node.says("unit length", "nan"))
     one.visit(1, 100.0)
+    absurd_stamp = described(place(1), 101.0)
+    absurd_stamp.header.stamp.sec, absurd_stamp.header.stamp.nanosec = 2**31 - 1, 2**32 - 1
     bad = {
         "shape (5,)": described(place(1)[:5], 101.0),
         "shape (0,)": described(place(1)[:0], 101.0),
         "length 2": described(2.0 * place(1), 101.0),
         "got one of model_b": described(place(1), 101.0, fingerprint="model_b"),
-        "got one of 'other'": described(place(1), 101.0, robot="other"),
+        "999999999 nanoseconds": absurd_stamp,
     }
     for words, message in bad.items():
         one.send(message)
         one.node.until(partial(one.node.says, words))
         assert one.node.status().level == 2
     assert one.node.count("refused") == 6
-    assert one.visit(2, 102.0).query.id == 1
+    assert one.visit(2, 102.0).query.number == 1
     assert one.node.lines("ERROR")
 
 
@@ -226,14 +270,14 @@ def test_a_database_of_another_model_is_left_alone(
     drive: Callable[..., Drive], tmp_path: Path
 ) -> None:
     path = tmp_path / "map.db"
-    index = KeyframeIndex("model_b", DIMS)
-    index.add(place(1), SECOND)
-    index.save(path)
+    database = KeyframeDatabase()
+    database.observe(place(1), SECOND, "model_b")
+    database.save(SqliteStore(path))
     one = drive(database__path=str(path), database__autosave_s=0.1)
     one.send(described(place(1), 100.0))
     one.node.until(lambda: one.node.says("model_b, got one of model_a"))
     assert one.node.end() == 0
-    kept = KeyframeIndex.load(path)
+    kept = KeyframeDatabase.load(SqliteStore(path))
     assert (kept.fingerprint, len(kept)) == ("model_b", 1)
 
 
@@ -247,12 +291,11 @@ def test_a_damaged_file_is_reported_and_left_alone_while_the_node_works(
     assert one.node.says("started without the map", str(path), "can't read")
     one.visit(1, 100.0)
     one.visit(2, 101.0)
-    assert one.visit(1, 200.0).matches[0].keyframe.id == 0
     assert one.node.end() == 0
     assert path.read_bytes() == content
     assert any(str(path) in line for line in one.node.lines("ERROR"))
     (other,) = tmp_path.glob("map.2*.db")  # the drive is not lost with the map
-    assert stored(other) == 3
+    assert stored(other) == 2
 
 
 def test_a_full_disk_is_reported_and_nothing_lost(
@@ -265,13 +308,47 @@ def test_a_full_disk_is_reported_and_nothing_lost(
     # A file that may not grow is as good as a disk that is full.
     unlimited = resource.prlimit(one.node.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(one.node.pid, resource.RLIMIT_FSIZE, (path.stat().st_size, unlimited[1]))
-    for number in range(2, 100):
-        one.send(described(place(number), 100.0 + number))
+    for number in range(2, 500):
+        one.visit(number, 100.0 + number)
     one.node.until(lambda: one.node.says(str(path), "can't write"))
     assert one.node.status().level == 2
-    assert stored(path) < 99
+    assert stored(path) < 499
     resource.prlimit(one.node.pid, resource.RLIMIT_FSIZE, unlimited)
-    one.node.until(lambda: stored(path) == 99)
+    one.node.until(lambda: stored(path) == 499)
     one.node.until(lambda: one.node.status().level == 0)
     assert one.node.end() == 0
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("place", ["/", "absent/map.db", "."])
+def test_a_place_where_no_file_can_be_written_ends_the_node_at_the_start(
+    place: str, start: Start, tmp_path: Path
+) -> None:
+    path = place if place == "/" else str(tmp_path / place)
+    node = start("keyframe_database_node", QUIET | {"database.path": path})
+    assert node.exit_code() == 1
+    (line,) = node.lines("FATAL")
+    assert path.rstrip(".").rstrip("/") in line
+    assert "Traceback" not in node.output
+
+
+def test_queries_are_answered_while_a_map_is_saved(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    """Another process holds the file, so that the save waits for as long as it may."""
+    path = tmp_path / "map.db"
+    one = drive(database__path=str(path), database__autosave_s=0.2)
+    one.visit(1, 100.0)
+    one.node.until(lambda: path.exists() and stored(path) == 1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    slowest_s = 0.0
+    for number in range(20):
+        start_s = time.monotonic()
+        one.visit(number, 101.0 + number)
+        slowest_s = max(slowest_s, time.monotonic() - start_s)
+        one.node.ros.spin(0.1)
+    one.node.until(lambda: one.node.says("another process is writing it"))
+    other.close()
+    one.node.until(lambda: stored(path) == 21)
+    assert slowest_s < 0.5 * LOCK_TIMEOUT_S

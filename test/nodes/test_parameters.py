@@ -52,7 +52,7 @@ def test_a_wrong_parameter_ends_the_node_with_one_sentence_that_names_it(
 
 
 def test_a_whole_number_is_accepted_where_a_fraction_is_possible(start: Start) -> None:
-    node = start("loop_closure_node", {"candidates.exclude_recent_s": 20})
+    node = start("loop_closure_node", {"database.exclude_recent_s": 20})
     node.until_ready()
     assert node.end() == 0
 
@@ -89,7 +89,7 @@ def test_ranges_choices_and_what_is_read_only_can_be_seen(
     similarity, recent, count = all_nodes.describe(
         [
             "candidates.min_similarity",
-            "candidates.exclude_recent_s",
+            "database.exclude_recent_s",
             "candidates.max_candidates",
         ],
         "loop_closure_node",
@@ -116,7 +116,7 @@ def test_a_change_of_another_type_is_refused_with_the_reason(node: NodeProcess) 
 
 
 def test_what_is_fixed_at_start_can_not_be_changed(node: NodeProcess) -> None:
-    result = node.set("candidates.exclude_recent_s", 5.0)
+    result = node.set("database.exclude_recent_s", 5.0)
     assert not result.successful
     assert "read-only" in result.reason
 

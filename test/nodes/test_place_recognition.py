@@ -20,7 +20,7 @@ NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 SECOND = 1_000_000_000
 PLACES = 5
 VALUES = {
-    "candidates.exclude_recent_s": 2.5,
+    "database.exclude_recent_s": 2.5,
     "candidates.min_similarity": 0.9,
     "keyframes.min_descriptor_change": 0.0,  # to made-up weights, places look nearly the same
 }
@@ -62,8 +62,11 @@ class Robot:
         for number in range(2 * PLACES):
             image = picture(first_place + number % PLACES)
             answer = self.see(image, (100 + number) * SECOND)
-            assert answer.query.id == number
-            found += [(each.query.id, each.match.id, each.similarity) for each in answer.candidates]
+            assert answer.query.number == number
+            found += [
+                (each.query.number, each.match.number, each.similarity)
+                for each in answer.candidates
+            ]
         return found
 
 
@@ -86,7 +89,7 @@ def expected(model: Path, first_place: int) -> Found:
         detection = detector.process(image, (100 + number) * SECOND)
         assert detection.selection is not None
         found += [
-            (number, each.match.keyframe.keyframe_id, each.match.similarity)
+            (number, each.match.keyframe.number, each.match.similarity)
             for each in detection.selection.candidates
         ]
     return found

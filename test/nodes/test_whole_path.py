@@ -20,7 +20,7 @@ TOPIC = "/camera/image_raw/compressed"
 # Of one image a second. A machine that is too busy for the first gets another chance.
 RATES = ("5.6", "2.8", "1.4")
 PARAMETERS = {
-    "candidates.exclude_recent_s": 20.0,
+    "database.exclude_recent_s": 20.0,
     "candidates.min_similarity": 0.75,
 }
 
@@ -127,7 +127,7 @@ def test_without_a_threshold_35_of_44_first_matches_are_right(
 ) -> None:
     bag = shared / "data" / "bags" / "rtabmap_loop_mcap"
     loops = shared / "data" / "rtabmap_samples" / "loop_closures.csv"
-    without = ("--set", "candidates.min_similarity=-1", "--set", "candidates.exclude_recent_s=20")
+    without = ("--set", "candidates.min_similarity=-1", "--set", "database.exclude_recent_s=20")
     netvlad(
         "replay", bag, "--model", genuine_model, *without, "--ground-truth", loops, "-o", tmp_path
     )

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, KeyframeConfig
-from netvlad_ros.errors import DescriptorError
-from netvlad_ros.retrieval.database import KeyframeDatabase, Query
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.config import Config, DatabaseConfig, KeyframeConfig
+from netvlad_ros.errors import DatabaseError, DescriptorError
+from netvlad_ros.keyframe import Keyframe, Stream
+from netvlad_ros.retrieval.database import LATE, KeyframeDatabase
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.store.sqlite_store import SqliteStore
 
 SECOND = 1_000_000_000
 DIMS = 32
@@ -22,8 +24,7 @@ def configured(
 ) -> Config:
     return Config(
         keyframes=KeyframeConfig(min_interval_s=interval_s, min_descriptor_change=change),
-        candidates=CandidateConfig(exclude_recent_s=recent_s),
-        database=DatabaseConfig(max_matches=max_matches),
+        database=DatabaseConfig(max_matches=max_matches, exclude_recent_s=recent_s),
     )
 
 
@@ -44,33 +45,42 @@ def drive(
     ]
 
 
-def matched_ids(query: Query | None) -> list[int]:
+def matched(query: Query | None) -> list[int]:
+    """The numbers of the matched keyframes, best first."""
     assert query is not None
-    return [match.keyframe.keyframe_id for match in query.matches]
+    return [match.keyframe.number for match in query.matches]
+
+
+def sessions_of(keyframes: list[Keyframe]) -> list[int]:
+    """Which session each is of, counted in the order in which they appear."""
+    known: dict[str, int] = {}
+    return [known.setdefault(each.session.uuid, len(known)) for each in keyframes]
 
 
 def test_the_first_image_becomes_a_keyframe_and_matches_nothing():
     database = KeyframeDatabase(configured())
-    query = database.observe(place(1), 5 * SECOND, "model")
+    query = database.observe(place(1), 5 * SECOND, "model", Stream("spot", "front"))
     assert query is not None
-    assert (query.keyframe.keyframe_id, query.keyframe.session) == (0, 0)
+    assert query.keyframe.number == 0
+    assert query.keyframe.session.stream == Stream("spot", "front")
     assert query.keyframe.stamp_ns == 5 * SECOND
     assert query.matches == []
-    assert len(database) == 1
+    assert (query.searched, query.recent.count, query.number) == (0, 0, 0)
+    assert database.keyframes == [query.keyframe]
     assert database.fingerprint == "model"
 
 
 def test_an_image_is_looked_up_before_it_is_added():
     database = KeyframeDatabase(configured(recent_s=0.0))
     queries = drive(database, [1] * 4)
-    assert [sorted(matched_ids(query)) for query in queries] == [[], [0], [0, 1], [0, 1, 2]]
+    assert [sorted(matched(query)) for query in queries] == [[], [0], [0, 1], [0, 1, 2]]
 
 
 def test_only_keyframes_are_kept_and_looked_up():
     database = KeyframeDatabase(configured(interval_s=2.0))
     queries = drive(database, [1, 2, 3, 4, 5])
     assert [query is not None for query in queries] == [True, False, True, False, True]
-    assert [each.stamp_ns // SECOND for each in database.index.keyframes] == [0, 2, 4]  # type: ignore[union-attr]
+    assert [each.stamp_ns // SECOND for each in database.keyframes] == [0, 2, 4]
 
 
 def test_a_robot_that_stands_still_adds_no_keyframes():
@@ -84,7 +94,7 @@ def test_matches_come_best_first_with_their_similarity():
     drive(database, [1, 2, 3])
     query = database.observe(place(2, view=9), 60 * SECOND, "model")
     assert query is not None
-    assert query.matches[0].keyframe.keyframe_id == 1
+    assert query.matches[0].keyframe.number == 1
     assert query.matches[0].similarity == pytest.approx(
         place(2, view=9) @ place(2, view=1), abs=1e-6
     )
@@ -96,36 +106,34 @@ def test_what_was_seen_a_moment_ago_never_crowds_out_old_matches():
     database = KeyframeDatabase(configured(recent_s=10.0, max_matches=3))
     drive(database, [1, 2, 3, 4])
     for second in range(50):  # stands at place 2 and sees it again and again
-        query = database.observe(place(2, view=2), (100 + second) * SECOND // 10, "model")
-    ids = matched_ids(query)
-    recent = [each for each in ids if each > 3]
-    assert set(ids) - set(recent) <= {0, 1, 2, 3}
-    assert len(ids) - len(recent) == 3
-    assert next(each for each in ids if each <= 3) == 1
+        query = database.observe(place(2, view=2), (140 + second) * SECOND // 10, "model")
+    assert len(matched(query)) == 3
+    assert matched(query)[0] == 1
+    assert set(matched(query)) <= {0, 1, 2, 3}
 
 
-def test_the_best_recent_match_shows_what_was_excluded():
+def test_what_was_left_out_is_counted_and_the_best_of_it_shown():
     database = KeyframeDatabase(configured(recent_s=10.0, max_matches=3))
     drive(database, [1, 2, 3, 4, 5], start_s=0.0)
     query = drive(database, [7, 8, 8], start_s=100.0)[-1]
-    assert matched_ids(query)[0] == 6  # place 8 a second ago
-    assert [each for each in matched_ids(query) if each >= 5] == [6]
-    assert len(matched_ids(query)) == 1 + 3
+    assert query is not None
+    assert (query.searched, len(query.matches)) == (5, 3)
+    assert (query.recent.count, query.recent.exclude_s) == (2, 10.0)
+    assert query.recent.best is not None
+    assert query.recent.best.keyframe.number == 6  # place 8 a second ago
+    assert query.recent.best_age_s == 1.0
+    assert query.recent.best.similarity == pytest.approx(place(8, 1) @ place(8, 2), abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("stamp_ns", "ids"),
-    [
-        (10 * SECOND - 1, [1]),  # both are recent: the better one
-        (10 * SECOND, [1, 0]),  # the first is old enough, and the second is the best recent one
-        (10 * SECOND + 1, [1]),  # both are old enough: the better one
-    ],
+    ("stamp_ns", "numbers"),
+    [(10 * SECOND - 1, []), (10 * SECOND, [0]), (10 * SECOND + 1, [1])],
 )
-def test_a_keyframe_is_recent_for_exactly_as_long_as_configured(stamp_ns: int, ids: list[int]):
+def test_a_keyframe_is_recent_for_exactly_as_long_as_configured(stamp_ns: int, numbers: list[int]):
     database = KeyframeDatabase(configured(recent_s=10.0, max_matches=1))
     database.observe(place(1, view=0), 0, "model")
     database.observe(place(1, view=1), 1, "model")
-    assert matched_ids(database.observe(place(1, view=1), stamp_ns, "model")) == ids
+    assert matched(database.observe(place(1, view=1), stamp_ns, "model")) == numbers
 
 
 def test_a_stamp_that_is_repeated_or_late_is_no_keyframe():
@@ -135,108 +143,232 @@ def test_a_stamp_that_is_repeated_or_late_is_no_keyframe():
         for number, stamp_s in enumerate([5.0, 5.0, 4.5, 4.000000001, 5.1, 5.05])
     ]
     assert observed == [True, False, False, False, True, False]
-    assert database.late_images == 4
-    assert database.session == 0
+    assert database.passed_over[LATE] == 4
+    assert database.last_image == f"is no keyframe: {LATE}"
+    assert sessions_of(database.keyframes) == [0, 0]
+
+
+def test_each_image_that_is_no_keyframe_has_a_reason():
+    database = KeyframeDatabase(configured(interval_s=2.0, change=0.5))
+    drive(database, [1, 2, 1, 2])
+    assert database.last_image == f"became keyframe {database.keyframes[-1]}"
+    assert sum(database.passed_over.values()) == 2
+    assert {reason.split(" (")[1] for reason in database.passed_over} == {
+        "keyframes.min_interval_s)",
+        "keyframes.min_descriptor_change)",
+    }
 
 
 @pytest.mark.parametrize("back_s", [1.0, 5.0, 1e9])
 def test_a_stamp_that_jumps_back_starts_a_new_session(
     back_s: float, caplog: pytest.LogCaptureFixture
 ):
-    database = KeyframeDatabase(configured(interval_s=3600.0))
+    database = KeyframeDatabase(configured())
     database.observe(place(1), int(1e18), "model")
     with caplog.at_level(logging.WARNING):
-        query = database.observe(place(2), int(1e18 - back_s * 1e9), "model")
-    assert query is not None  # in a session of its own, the first image is a keyframe
-    assert query.keyframe.session == 1
+        database.observe(place(2), int(1e18 - back_s * 1e9), "model")
+    assert sessions_of(database.keyframes) == [0, 1]
+    assert [each.number for each in database.keyframes] == [0, 0]
     assert "time jumped back" in caplog.text
-    assert database.late_images == 0
+    assert database.passed_over[LATE] == 0
 
 
 def test_a_stamp_far_ahead_starts_a_new_session_too(caplog: pytest.LogCaptureFixture):
     database = KeyframeDatabase(configured())
     drive(database, [1], start_s=0.0)  # a computer that does not know the time yet
     with caplog.at_level(logging.WARNING):
-        query = drive(database, [1], start_s=1.8e9)[0]
-    assert query is not None
-    assert query.keyframe.session == 1
+        drive(database, [1], start_s=1.8e9)
+    assert sessions_of(database.keyframes) == [0, 1]
     assert "time jumped ahead" in caplog.text
 
 
 @pytest.mark.parametrize("jump_s", [-5.0, -1e6, 1e6])
-def test_what_was_recent_when_the_clock_was_set_stays_so(jump_s: float):
-    database = KeyframeDatabase(configured(recent_s=10.0))
+def test_when_the_clock_is_set_only_what_remains_of_the_wait_is_waited_for(jump_s: float):
+    database = KeyframeDatabase(configured(recent_s=10.0, max_matches=100))
     drive(database, [1] * 5, start_s=2e6)
     after = drive(database, [1] * 15, start_s=2e6 + 5 + jump_s)
-    sessions = [
-        {match.keyframe.session for match in query.matches} if query else set() for query in after
+    old = database.keyframes[0].session
+    found = [
+        {each.keyframe.number for each in query.matches if each.keyframe.session == old}
+        for query in after
+        if query
     ]
-    assert all(0 not in each for each in sessions[:10])
-    assert all(0 in each for each in sessions[10:])
+    # After 5 s of driving the clock is set; the first keyframe may be matched 5 s later, not 10.
+    assert found == [set(range(max(0, second - 4))) & set(range(5)) for second in range(15)]
 
 
 def test_the_same_bag_played_twice_matches_its_first_run():
     database = KeyframeDatabase(configured(recent_s=2.0, max_matches=3))
     route = [1, 2, 3, 4, 5]
     drive(database, route, start_s=1000.0)
+    first = database.keyframes[0].session
     again = drive(database, route, start_s=1000.0)
-    best_old = [
-        next(match for match in query.matches if match.keyframe.session == 0)
-        for query in again[2:]
-        if query
-    ]
-    assert [match.keyframe.keyframe_id for match in best_old] == [2, 3, 4]
-    assert all(match.similarity == pytest.approx(1.0) for match in best_old)
-
-
-def test_a_session_that_was_lost_is_not_begun_again(tmp_path: Path):
-    path, sessions = tmp_path / "map.db", []
-    first = KeyframeDatabase(configured())
-    drive(first, [1])
-    first.save(path)
-    for _ in range(3):  # begun, noted in the file, and killed
-        database = KeyframeDatabase(configured(), KeyframeIndex.load(path))
-        database.save(path)
-        (query,) = drive(database, [2])
-        assert query is not None
-        sessions.append((query.keyframe.session, query.keyframe.keyframe_id))
-    assert sessions == [(1, 1), (2, 1), (3, 1)]
+    best = [query.matches[0] for query in again if query]
+    assert [match.keyframe.number for match in best] == [0, 1, 2, 3, 4]
+    assert all(match.keyframe.session == first for match in best)
+    assert all(match.similarity == pytest.approx(1.0) for match in best)
 
 
 def test_a_map_that_was_loaded_is_an_earlier_session(tmp_path: Path):
+    store = SqliteStore(tmp_path / "map.db")
     first = KeyframeDatabase(configured())
     drive(first, [1, 2, 3], start_s=1000.0)
-    first.save(tmp_path / "map.db")
+    first.save(store)
 
-    second = KeyframeDatabase(configured(recent_s=30.0), KeyframeIndex.load(tmp_path / "map.db"))
-    assert len(second) == 3
+    second = KeyframeDatabase.load(SqliteStore(tmp_path / "map.db"), configured(recent_s=30.0))
+    assert second.keyframes == first.keyframes
+    assert second.fingerprint == "model"
     query = second.observe(place(2, view=5), 0, "model")
     assert query is not None
-    assert (query.keyframe.keyframe_id, query.keyframe.session) == (3, 1)
-    assert query.matches[0].keyframe.keyframe_id == 1
+    assert query.keyframe.number == 0
+    assert query.keyframe.session != first.keyframes[0].session
+    assert query.matches[0].keyframe == first.keyframes[1]
     assert query.matches[0].keyframe.age_s(query.keyframe) == float("inf")
+
+
+def test_a_name_is_never_used_again_whatever_was_lost(tmp_path: Path):
+    """Saved, gone on, killed and loaded again: what came after the save had names of its own."""
+    store, names = SqliteStore(tmp_path / "map.db"), []
+    database = KeyframeDatabase(configured())
+    drive(database, [1])
+    database.save(store)
+    for _ in range(3):
+        database = KeyframeDatabase.load(SqliteStore(tmp_path / "map.db"), configured())
+        names += [query.keyframe.name for query in drive(database, [2, 3]) if query]
+    assert len(set(names)) == 6
 
 
 def test_a_second_run_is_added_to_the_map_and_a_third_knows_both(tmp_path: Path):
     path, sessions = tmp_path / "map.db", []
     for run in range(3):
-        index = KeyframeIndex.load(path) if run else None
-        database = KeyframeDatabase(configured(), index)
+        store = SqliteStore(path)
+        database = (
+            KeyframeDatabase.load(store, configured()) if run else KeyframeDatabase(configured())
+        )
         drive(database, [1, 2], start_s=500.0)
-        database.save(path)
-        sessions.append([each.session for each in KeyframeIndex.load(path).keyframes])
+        database.save(store)
+        again = KeyframeDatabase.load(SqliteStore(path))
+        assert again.keyframes == database.keyframes
+        sessions.append(sessions_of(again.keyframes))
     assert sessions == [[0, 0], [0, 0, 1, 1], [0, 0, 1, 1, 2, 2]]
 
 
-def test_a_reset_forgets_everything_and_ids_go_on():
+def test_a_save_writes_only_what_changed(tmp_path: Path):
+    store = SqliteStore(tmp_path / "map.db")
     database = KeyframeDatabase(configured())
     drive(database, [1, 2, 3])
+    database.save(store)
+    drive(database, [4, 5], start_s=3.0)
+    database.remove(database.keyframes[:1])
+    unsaved = database.unsaved(store)
+    added = [each for block in unsaved.changes.added for each in block.keyframes]
+    assert added == database.keyframes[-2:]
+    assert [each.number for each in unsaved.changes.removed] == [0]
+    assert not unsaved.changes.cleared
+    database.save(store)
+    assert KeyframeDatabase.load(SqliteStore(store.path)).keyframes == database.keyframes
+
+
+def test_what_is_added_while_a_save_is_under_way_is_saved_the_next_time(tmp_path: Path):
+    store = SqliteStore(tmp_path / "map.db")
+    database = KeyframeDatabase(configured())
+    drive(database, [1, 2])
+    unsaved = database.unsaved(store)
+    drive(database, [3], start_s=2.0)
+    unsaved.write()
+    database.mark_saved(unsaved)
+    assert len(KeyframeDatabase.load(SqliteStore(store.path))) == 2
+    assert database.has_unsaved_changes(store)
+    database.save(store)
+    assert len(KeyframeDatabase.load(SqliteStore(store.path))) == 3
+
+
+def test_another_file_gets_everything(tmp_path: Path):
+    database = KeyframeDatabase(configured())
+    drive(database, [1, 2])
+    stores = [SqliteStore(tmp_path / name) for name in ("a.db", "b.db")]
+    for store in stores:
+        database.save(store)
+        drive(database, [3, 4], start_s=100.0 * len(database))
+    database.save(stores[0])
+    sizes = [len(KeyframeDatabase.load(SqliteStore(store.path))) for store in stores]
+    assert sizes == [6, 4]
+
+
+def test_keyframes_can_be_removed():
+    database = KeyframeDatabase(configured(recent_s=0.0))
+    drive(database, [1, 2, 3])
+    gone = database.keyframes[1]
+    database.remove([gone])
+    (query,) = drive(database, [2], start_s=3.0)
+    assert query is not None
+    assert gone not in [match.keyframe for match in query.matches]
+    with pytest.raises(DatabaseError, match=f"^there is no keyframe {gone}; "):
+        database.remove([database.keyframes[0], gone])
+    assert len(database) == 3
+
+
+def test_a_recent_keyframe_can_be_removed():
+    database = KeyframeDatabase(configured(recent_s=10.0))
+    drive(database, [1, 2, 3])
+    database.remove(database.keyframes[1:])
+    (query,) = drive(database, [3], start_s=3.0)
+    assert query is not None
+    assert query.recent.count == 1
+
+
+def test_robots_do_not_hold_back_each_others_keyframes():
+    database = KeyframeDatabase(configured(recent_s=10.0))
+    one, other = Stream("one", "front"), Stream("other", "front")
+    database.observe(place(1, 0), SECOND, "model", one)
+    query = database.observe(place(1, 1), SECOND, "model", other)
+    assert query is not None
+    assert [match.keyframe.session.stream for match in query.matches] == [one]
+
+
+def test_cameras_of_one_robot_hold_back_what_the_robot_saw_a_moment_ago():
+    database = KeyframeDatabase(configured(recent_s=10.0, max_matches=10))
+    left, right = Stream("spot", "left"), Stream("spot", "right")
+    for second in range(12):
+        query = database.observe(place(second), second * SECOND, "model", left)
+        query = database.observe(place(second, 1), second * SECOND, "model", right)
+    assert query is not None
+    assert sorted(matched(query)) == [0, 0, 1, 1]
+    assert query.recent.count == 23 - 4
+    assert query.recent.best is not None
+    assert query.recent.best.keyframe.session.stream == left
+
+
+def test_each_camera_chooses_its_own_keyframes():
+    database = KeyframeDatabase(configured(interval_s=2.0))
+    kept = {
+        camera: [
+            database.observe(place(second), second * SECOND, "model", Stream("", camera))
+            is not None
+            for second in range(4)
+        ]
+        for camera in ("left", "right")
+    }
+    assert kept == {"left": [True, False, True, False], "right": [True, False, True, False]}
+
+
+def test_queries_of_a_camera_are_counted_from_the_start_and_from_a_reset():
+    database = KeyframeDatabase(configured())
+    numbers = [query.number for query in drive(database, [1, 2, 3]) if query]
+    database.reset()
+    numbers += [query.number for query in drive(database, [1, 2]) if query]
+    assert numbers == [0, 1, 2, 0, 1]
+
+
+def test_a_reset_forgets_everything_and_names_are_new():
+    database = KeyframeDatabase(configured())
+    before = [query.keyframe.name for query in drive(database, [1, 2, 3]) if query]
     database.reset()
     assert len(database) == 0
     (query,) = drive(database, [1], start_s=3.0)
     assert query is not None
     assert query.matches == []
-    assert (query.keyframe.keyframe_id, query.keyframe.session) == (3, 1)
+    assert query.keyframe.name not in before
 
 
 def test_after_a_reset_no_image_is_late():
@@ -245,8 +377,7 @@ def test_after_a_reset_no_image_is_late():
     database.reset()
     query = database.observe(place(3), 3 * SECOND // 2, "model")
     assert query is not None
-    assert query.keyframe.session == 1
-    assert database.late_images == 0
+    assert database.passed_over[LATE] == 0
 
 
 def test_a_reset_accepts_another_model():
@@ -256,7 +387,6 @@ def test_a_reset_accepts_another_model():
     other = np.ones(4, np.float32) / 2
     query = database.observe(other, 0, "other model")
     assert query is not None
-    assert query.keyframe.keyframe_id == 3
     assert database.fingerprint == "other model"
 
 
@@ -300,38 +430,51 @@ def test_values_can_change_while_it_runs():
     database.configure(configured(interval_s=10.0, max_matches=1, recent_s=0.0))
     assert database.observe(place(3), 5 * SECOND, "model") is None
     query = database.observe(place(3), 11 * SECOND, "model")
-    assert len(matched_ids(query)) == 1
+    assert len(matched(query)) == 1
+
+
+def test_one_value_says_nothing_and_an_empty_descriptor_less():
+    database = KeyframeDatabase(configured())
+    for absurd in (np.empty(0, np.float32), np.ones(1, np.float32), np.ones((1, 1), np.float32)):
+        with pytest.raises(DescriptorError, match=r"^expected a descriptor of two or more float32"):
+            database.observe(absurd, 0, "model")
+    assert drive(database, [1])[0] is not None
 
 
 def test_it_knows_whether_there_is_something_to_save(tmp_path: Path):
+    store = SqliteStore(tmp_path / "map.db")
     database = KeyframeDatabase(configured())
-    states: list[Any] = [database.has_unsaved_changes]
+    states: list[Any] = [database.has_unsaved_changes(store)]
     drive(database, [1, 2])
-    states.append(database.has_unsaved_changes)
-    database.save(tmp_path / "map.db")
-    states.append(database.has_unsaved_changes)
+    states.append(database.has_unsaved_changes(store))
+    database.save(store)
+    states.append(database.has_unsaved_changes(store))
     database.reset()
-    states.append(database.has_unsaved_changes)
-    assert states == [False, True, False, True]
+    states.append(database.has_unsaved_changes(store))
+    database.save(store)
+    states.append(database.has_unsaved_changes(store))
+    assert states == [False, True, False, True, False]
+    assert len(KeyframeDatabase.load(SqliteStore(store.path))) == 0
 
 
 def test_a_database_that_never_saw_an_image_saves_nothing(tmp_path: Path):
-    KeyframeDatabase(configured()).save(tmp_path / "map.db")
+    with pytest.raises(DatabaseError, match=r"^there is nothing to save"):
+        KeyframeDatabase(configured()).save(SqliteStore(tmp_path / "map.db"))
     assert not (tmp_path / "map.db").exists()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_matches_are_the_best_of_all_old_keyframes_and_the_best_recent_one(seed: int):
+def test_matches_are_the_best_of_all_old_keyframes(seed: int):
     rng = np.random.default_rng(seed)
     database = KeyframeDatabase(configured(recent_s=5.0, max_matches=4))
     seen: list[np.ndarray] = []
     for second in range(80):
         descriptor = place(int(rng.integers(6)), view=second)
         query = database.observe(descriptor, second * SECOND, "model")
+        assert query is not None
         ranked = sorted(range(second), key=lambda each: -float(seen[each] @ descriptor))
-        old = [each for each in ranked if each <= second - 5][:4]
-        recent = [each for each in matched_ids(query) if each > second - 5]
-        assert [each for each in matched_ids(query) if each not in recent] == old
-        assert recent in ([], [each for each in ranked if each > second - 5][:1])
-        assert matched_ids(query)[:1] == ranked[:1]
+        assert matched(query) == [each for each in ranked if each <= second - 5][:4]
+        recent = [each for each in ranked if each > second - 5]
+        shown = [query.recent.best.keyframe.number] if query.recent.best else []
+        assert shown == recent[:1]
         seen.append(descriptor)

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netvlad_ros.config import CandidateConfig, Config, KeyframeConfig
+from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DescriptorError, ImageError
 from netvlad_ros.retrieval.database import KeyframeDatabase
-from netvlad_ros.retrieval.index import KeyframeIndex
 from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
+from netvlad_ros.store.sqlite_store import SqliteStore
 
 SECOND = 1_000_000_000
 CONFIG = Config(
     keyframes=KeyframeConfig(min_interval_s=1.0, min_descriptor_change=0.0),
-    candidates=CandidateConfig(min_similarity=0.9, exclude_recent_s=20.0),
+    candidates=CandidateConfig(min_similarity=0.9),
+    database=DatabaseConfig(exclude_recent_s=20.0),
 )
 
 
@@ -23,6 +24,7 @@ class MadeUpExtractor:
     """The grey levels of four pixels are the descriptor."""
 
     fingerprint = "four pixels"
+    calibration = None
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         if not image.any():
@@ -41,9 +43,9 @@ def drive(detector: LoopDetector, *stops: tuple[np.ndarray, int]) -> list[Detect
 
 
 def found(detection: Detection) -> list[int]:
-    """The ids of the candidates."""
+    """The numbers of the candidates."""
     assert detection.selection is not None
-    return [each.match.keyframe.keyframe_id for each in detection.selection.candidates]
+    return [each.match.keyframe.number for each in detection.selection.candidates]
 
 
 def test_a_revisited_place_is_reported_once_it_is_old_enough():
@@ -58,7 +60,9 @@ def test_a_revisited_place_is_reported_once_it_is_old_enough():
     assert [found(each) for each in detections] == [[], [], [], [], [0]]
     too_soon = detections[2].selection
     assert too_soon is not None
-    assert [(each.stage, each.value) for each in too_soon.rejections] == [("exclude_recent", 19.0)]
+    assert [(each.verdict.stage, each.verdict.value) for each in too_soon.rejections] == [
+        ("exclude_recent", 19.0)
+    ]
 
 
 def test_a_detection_holds_every_step():
@@ -90,7 +94,8 @@ def test_an_image_that_is_refused_leaves_everything_as_it_was():
 def test_consecutive_queries_are_followed():
     config = Config(
         keyframes=CONFIG.keyframes,
-        candidates=CandidateConfig(min_consistent_queries=2, exclude_recent_s=20.0),
+        candidates=CandidateConfig(min_consistent_queries=2),
+        database=CONFIG.database,
     )
     detections = drive(
         LoopDetector(MadeUpExtractor(), config),
@@ -102,9 +107,9 @@ def test_consecutive_queries_are_followed():
 def test_a_map_is_recognised_from_the_first_image_on(tmp_path: Path):
     mapping = LoopDetector(MadeUpExtractor(), CONFIG)
     drive(mapping, (KITCHEN, 0), (HALL, 10))
-    mapping.database.save(tmp_path / "map.db")
-    index = KeyframeIndex.load(tmp_path / "map.db")
-    detector = LoopDetector(MadeUpExtractor(), CONFIG, KeyframeDatabase(CONFIG, index))
+    mapping.database.save(SqliteStore(tmp_path / "map.db"))
+    database = KeyframeDatabase.load(SqliteStore(tmp_path / "map.db"), CONFIG)
+    detector = LoopDetector(MadeUpExtractor(), CONFIG, database)
     assert found(*drive(detector, (HALL, 0))) == [1]
 
 
@@ -116,8 +121,8 @@ def test_a_database_that_is_still_empty_is_used_all_the_same():
 
 
 def test_a_map_of_another_model_is_refused():
-    index = KeyframeIndex("other model", 4)
-    index.add(MadeUpExtractor().extract(HALL), 0)
-    detector = LoopDetector(MadeUpExtractor(), CONFIG, KeyframeDatabase(CONFIG, index))
+    database = KeyframeDatabase(CONFIG)
+    database.observe(MadeUpExtractor().extract(HALL), 0, "other model")
+    detector = LoopDetector(MadeUpExtractor(), CONFIG, database)
     with pytest.raises(DescriptorError, match="of model other model, got one of four pixels"):
         detector.process(HALL, 0)

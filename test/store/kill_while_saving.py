@@ -16,11 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
+from netvlad_ros.config import Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.retrieval.index import KeyframeIndex
+from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.store.sqlite_store import SqliteStore
 
 DIMS = 512
 ROUNDS_PER_FILE = 10
+EVERY_IMAGE = Config(
+    keyframes=KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.0),
+    database=DatabaseConfig(exclude_recent_s=0.0),
+)
 
 
 def descriptor(number: int) -> np.ndarray:
@@ -29,24 +35,25 @@ def descriptor(number: int) -> np.ndarray:
     return row / np.linalg.norm(row)
 
 
-def load(path: Path) -> KeyframeIndex:
+def load(store: SqliteStore) -> KeyframeDatabase:
     """What was saved; empty if nothing was."""
     try:
-        return KeyframeIndex.load(path)
+        return KeyframeDatabase.load(store, EVERY_IMAGE)
     except DatabaseError as error:
-        if path.exists() and "holds nothing yet" not in str(error):
+        if store.path.exists() and "holds nothing yet" not in str(error):
             raise
-        return KeyframeIndex("model", DIMS)
+        return KeyframeDatabase(EVERY_IMAGE)
 
 
 def add_and_save_for_ever(path: Path, acknowledge: int) -> None:
     """Writes the number of keyframes to a pipe after each save."""
-    index = load(path)
+    store = SqliteStore(path)
+    database = load(store)
     while True:
-        for number in range(len(index), len(index) + 1 + len(index) % 4):
-            index.add(descriptor(number), number * 10**9)
-        index.save(path)
-        os.write(acknowledge, f"{len(index)}\n".encode())
+        for number in range(len(database), len(database) + 1 + len(database) % 4):
+            database.observe(descriptor(number), (1 + number) * 10**9, "model")
+        database.save(store)
+        os.write(acknowledge, f"{len(database)}\n".encode())
 
 
 def killed(path: Path, after_s: float) -> int:
@@ -77,13 +84,15 @@ def main(path: Path, rounds: int) -> None:
             saved = 0
         saved = max(saved, killed(path, after_s=rng.uniform(0.0, 0.1)))
         interrupted = Path(f"{path}-journal").exists()
-        index = load(path)
-        assert len(index) >= saved, f"{saved} keyframes were saved, {len(index)} are left"
-        rows = [row for block in index._blocks for row in block.descriptors]
-        for keyframe, row in zip(index.keyframes, rows, strict=True):
-            assert keyframe.stamp_ns == keyframe.keyframe_id * 10**9
-            assert np.array_equal(row, descriptor(keyframe.keyframe_id))
-        saved = len(index)
+        database = load(SqliteStore(path))
+        assert len(database) >= saved, f"{saved} keyframes were saved, {len(database)} are left"
+        index = database._index
+        assert index is not None or not len(database)
+        for position, keyframe in enumerate(database.keyframes):
+            assert keyframe.stamp_ns == (1 + position) * 10**9
+            assert index is not None
+            assert np.array_equal(index.vectors(np.array([position]))[0], descriptor(position))
+        saved = len(database)
         line = json.dumps({"keyframes": saved, "in the middle of a save": interrupted})
         sys.stdout.write(f"{line}\n")
 

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""What the database found for a new keyframe, and what it left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from netvlad_ros.calibration import Calibration
+from netvlad_ros.keyframe import Keyframe, Match
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What was left out of a search because this drive saw it a moment ago.
+
+    count:      so many keyframes.
+    exclude_s:  they were seen within so many seconds of drive.
+    best:       the most similar of them; None if there are none.
+    best_age_s: seconds of drive since it was seen.
+    """
+
+    count: int = 0
+    exclude_s: float = 0.0
+    best: Match | None = None
+    best_age_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """A new keyframe and the keyframes that look most like it, best first.
+
+    matches:     without those left out.
+    searched:    how many keyframes were compared.
+    number:      counts the queries of this stream since the database began, or began anew.
+    fingerprint: of the descriptors.
+    calibration: of the model that made them, if it has one.
+    """
+
+    keyframe: Keyframe
+    matches: Sequence[Match]
+    recent: Recent = field(default_factory=Recent)
+    searched: int = 0
+    number: int = 0
+    fingerprint: str = ""
+    calibration: Calibration | None = None

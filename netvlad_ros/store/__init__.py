@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Keyframes on disk: names, descriptors, and what else is known of them."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""What a store of keyframes does, whether it is a file or a server."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from netvlad_ros.keyframe import Keyframe
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What all keyframes of a store share.
+
+    database_id: random, to know a store that this database was saved to before from any other.
+    fingerprint: of the model that made the descriptors.
+    dims:        length of a descriptor.
+    """
+
+    database_id: str
+    fingerprint: str
+    dims: int
+
+
+@dataclass(frozen=True)
+class StoredKeyframes:
+    """Some keyframes in the order in which they were added, and their descriptors, (n, dims) float32."""
+
+    keyframes: Sequence[Keyframe]
+    descriptors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a store does not know of yet.
+
+    cleared: whether all that it holds goes first.
+    removed: keyframes that go.
+    added:   keyframes that come, block by block.
+    """
+
+    cleared: bool
+    removed: Sequence[Keyframe]
+    added: Iterable[StoredKeyframes]
+
+
+class KeyframeStore(Protocol):
+    """Holds the keyframes of one database; only one process may write to it."""
+
+    def load(self) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
+        """All keyframes of one save, block by block in the order in which they were added.
+
+        Raises DatabaseError, also while they are read.
+        """
+
+    def save(self, header: StoreHeader, changes: Changes) -> None:
+        """Takes in what changed since this object last loaded or saved, all of it or nothing.
+
+        Raises DatabaseError, and leaves what is stored, if that can't be written, is of another database, or
+        was changed by somebody else meanwhile.
+        """

@@ -1,0 +1,554 @@
+# SPDX-License-Identifier: MIT
+"""A database file holds what was saved, whatever happens to the process, the disk or the file."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from netvlad_ros.errors import DatabaseError
+from netvlad_ros.keyframe import Keyframe, Session, Stream
+from netvlad_ros.store import schema, sqlite_store
+from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
+from netvlad_ros.store.sqlite_store import SqliteStore
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSION_1 = Path(__file__).parent / "data" / "version1.db"
+DIMS = 64
+HEADER = StoreHeader("d" * 32, "model@64x48", DIMS)
+SESSIONS = [
+    Session(f"{number:032x}", Stream("spot", f"camera {number % 2}"), "cellar")
+    for number in range(500)
+]
+
+
+def descriptor(number: int, dims: int = DIMS) -> np.ndarray:
+    """The same vector for the same number."""
+    row = np.random.default_rng(number).standard_normal(dims).astype(np.float32)
+    return row / np.linalg.norm(row)
+
+
+def keyframes(numbers: Sequence[int]) -> list[Keyframe]:
+    """Five a session."""
+    return [Keyframe(SESSIONS[each // 5], each % 5, each * 10**9) for each in numbers]
+
+
+def added(*numbers: int, cleared: bool = False, removed: Sequence[int] = ()) -> Changes:
+    vectors = np.array([descriptor(each) for each in numbers], np.float32).reshape(-1, DIMS)
+    block = StoredKeyframes(keyframes(numbers), vectors)
+    return Changes(cleared, keyframes(removed), [block])
+
+
+def saved(path: Path, count: int) -> SqliteStore:
+    store = SqliteStore(path)
+    store.save(HEADER, added(*range(count)))
+    return store
+
+
+def content(path: Path) -> tuple[StoreHeader, list[Keyframe], bytes]:
+    """Everything that comes back."""
+    header, blocks = SqliteStore(path).load()
+    found = list(blocks)
+    rows = b"".join(block.descriptors.tobytes() for block in found)
+    return header, [each for block in found for each in block.keyframes], rows
+
+
+def wanted(*numbers: int) -> tuple[StoreHeader, list[Keyframe], bytes]:
+    return HEADER, keyframes(numbers), b"".join(descriptor(each).tobytes() for each in numbers)
+
+
+def load(path: Path) -> Any:
+    return content(path)
+
+
+def save(path: Path) -> None:
+    SqliteStore(path).save(HEADER, added(0))
+
+
+def refusal(use: Callable[[], Any], path: Path) -> str:
+    """The sentence with which a file is refused; it is left as it was."""
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(DatabaseError) as error:
+        use()
+    assert (path.read_bytes() if path.is_file() else None) == before
+    sentence = str(error.value)
+    assert sentence.startswith(f"{path}: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence.removeprefix(f"{path}: ")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "map.db"
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_what_was_saved_comes_back(count: int, path: Path):
+    saved(path, count)
+    assert content(path) == wanted(*range(count))
+
+
+def test_several_blocks_come_back_in_order(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sqlite_store, "BLOCK_ROWS", 7)
+    store = saved(path, 30)
+    store.save(HEADER, added(removed=[0, 6, 7, 8, 29]))
+    _, blocks = SqliteStore(path).load()
+    assert [len(block.keyframes) for block in blocks] == [7, 7, 7, 4]
+    assert content(path) == wanted(*(set(range(30)) - {0, 6, 7, 8, 29}))
+
+
+def test_changes_add_up(path: Path):
+    store = saved(path, 10)
+    store.save(HEADER, added())
+    store.save(HEADER, added(10, 11, removed=[3, 4]))
+    again = SqliteStore(path)
+    list(again.load()[1])
+    again.save(HEADER, added(12))
+    assert content(path) == wanted(0, 1, 2, *range(5, 13))
+
+
+def test_a_save_writes_only_what_changed(path: Path):
+    """Ten new keyframes cost the same whether there are ten or ten thousand."""
+    pages = []
+    for count in (10, 2000):
+        store = saved(path, count)
+        before = path.read_bytes()
+        store.save(HEADER, added(*range(count, count + 10)))
+        after = path.read_bytes()
+        size = schema.PAGE_BYTES
+        pages.append(
+            sum(
+                before[start : start + size] != after[start : start + size]
+                for start in range(0, len(after), size)
+            )
+        )
+        path.unlink()
+    assert pages[1] <= pages[0] + 3  # a deeper tree
+
+
+def test_what_was_cleared_goes_with_the_next_save_only(path: Path):
+    store = saved(path, 5)
+    assert len(content(path)[1]) == 5
+    other = StoreHeader(HEADER.database_id, "other model", 3)
+    row = np.array([[1, 0, 0]], np.float32)
+    store.save(other, Changes(True, [], [StoredKeyframes(keyframes([9]), row)]))
+    assert content(path) == (other, keyframes([9]), row.tobytes())
+
+
+def test_rows_of_two_files_fit_into_one_without_new_names(tmp_path: Path):
+    """Robots name their keyframes by themselves; nothing has to be numbered anew."""
+    paths = [tmp_path / "one.db", tmp_path / "other.db"]
+    for path, numbers in zip(paths, ([0, 1, 5], [10, 11, 15]), strict=True):
+        SqliteStore(path).save(HEADER, added(*numbers))
+    both = SqliteStore(tmp_path / "both.db")
+    for path in paths:
+        _, blocks = SqliteStore(path).load()
+        both.save(HEADER, Changes(False, [], blocks))
+    assert content(both.path) == wanted(0, 1, 5, 10, 11, 15)
+
+
+def test_a_name_can_not_be_stored_twice(path: Path):
+    store = saved(path, 3)
+    assert "UNIQUE" in refusal(lambda: store.save(HEADER, added(1)), path)
+    store.save(HEADER, added(3))
+    assert content(path) == wanted(0, 1, 2, 3)
+
+
+class TestVersion1:
+    """Files of the version before are brought up to date, in place."""
+
+    def numbers(self) -> list[int]:
+        return [each for each in range(24) if each not in (3, 9, 23)]
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return Path(shutil.copy(VERSION_1, tmp_path / "map.db"))
+
+    def test_everything_is_there_under_names_that_every_copy_gets(self, path: Path, tmp_path: Path):
+        shutil.copy(path, tmp_path / "copy.db")
+        header, found, rows = content(path)
+        assert (header.fingerprint, header.dims) == ("model@64x48", 16)
+        assert [each.number for each in found] == self.numbers()
+        assert [each.stamp_ns for each in found] == [
+            1_700_000_000_000_000_000 + each * 10**9 for each in self.numbers()
+        ]
+        assert rows == b"".join(descriptor(each, 16).tobytes() for each in self.numbers())
+        sessions = [each.session for each in found]
+        assert [sessions.index(each) for each in sessions] == [0] * 7 + [7] * 7 + [14] * 7
+        assert content(tmp_path / "copy.db") == (header, found, rows)
+
+    def test_it_is_a_file_of_this_version_afterwards_and_goes_on(self, path: Path):
+        store = SqliteStore(path)
+        header, blocks = store.load()
+        before = [each for block in blocks for each in block.keyframes]
+        assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+        block = StoredKeyframes(keyframes([0]), descriptor(0, 16)[None])
+        store.save(header, Changes(False, before[:1], [block]))
+        assert content(path)[1] == [*before[1:], *keyframes([0])]
+
+    def test_a_file_that_may_not_be_written_is_read_all_the_same(self, path: Path):
+        wanted = content(Path(shutil.copy(path, f"{path}.copy")))
+        before = path.read_bytes()
+        command = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sqlite_store import content
+print(len(content(Path({str(path)!r}))[1]))
+"""
+        with read_only(path.parent):
+            done = subprocess.run(
+                [sys.executable, "-c", command],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )
+        assert int(done.stdout) == len(wanted[1])
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_flipped_bits_are_refused_and_the_file_is_left_alone(self, seed: int, path: Path):
+        whole, right = path.read_bytes(), content(Path(shutil.copy(path, f"{path}.copy")))
+        rng = random.Random(seed)
+        for _ in range(40):
+            flipped = bytearray(whole)
+            flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+            path.write_bytes(flipped)
+            with contextlib.suppress(DatabaseError):
+                header, found, rows = content(path)
+                if header == right[0]:  # which had no checksum
+                    assert (header, found, rows) == right
+
+    def test_a_process_that_is_killed_in_the_middle_of_it_loses_nothing(self, path: Path):
+        wanted = content(Path(shutil.copy(path, f"{path}.copy")))
+        interrupted = 0
+        for number in range(60):
+            shutil.copy(VERSION_1, path)
+            child = os.fork()
+            if child == 0:
+                os.nice(5)
+                _die_at(number)
+                content(path)
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            interrupted += os.WIFSIGNALED(status)
+            assert content(path) == wanted
+        assert interrupted > 20
+
+    def test_damage_is_named(self, path: Path):
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE keyframe SET stamp_ns = 5 WHERE id = 2")
+        connection.close()
+        assert refusal(lambda: load(path), path).startswith("keyframe 2 is damaged")
+
+
+def _die_at(number: int) -> None:
+    """Makes SQLite's so-manieth statement of this process its last act."""
+    connect, left = sqlite3.connect, [number]
+
+    def count(_: str) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), 9)
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.set_trace_callback(count)
+        return connection
+
+    sqlite3.connect = traced  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The folder as it is seen on media that can't be written."""
+    mount = ["mount", "--bind", "-o", "ro", str(folder), str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+class TestPlaces:
+    """Whether a file could be written is known before there is anything to write."""
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            (".", "it is a folder; choose the name of a file."),
+            ("absent/map.db", "does not exist or may not be written"),
+            ("map.db/below", "does not exist or may not be written"),
+        ],
+    )
+    def test_no_file_can_be_written_here(self, name: str, reason: str, tmp_path: Path):
+        (tmp_path / "map.db").touch()
+        with pytest.raises(DatabaseError, match=reason):
+            SqliteStore(tmp_path / name).check_place()
+
+    def test_the_root_is_a_folder(self):
+        with pytest.raises(DatabaseError, match=r"^/: it is a folder"):
+            SqliteStore("/").check_place()
+
+    def test_media_that_can_not_be_written(self, tmp_path: Path):
+        with read_only(tmp_path), pytest.raises(DatabaseError, match="may not be written"):
+            SqliteStore(tmp_path / "map.db").check_place()
+
+    def test_a_place_where_a_file_can_be_written_stays_empty(self, path: Path):
+        SqliteStore(path).check_place()
+        assert not path.exists()
+        saved(path, 1)
+        SqliteStore(path).check_place()
+
+
+class TestRefusals:
+    """What is not an earlier state of this database is left alone."""
+
+    def test_another_databases_file(self, path: Path):
+        saved(path, 3)
+        other = StoreHeader("e" * 32, "model b", DIMS)
+        sentence = refusal(lambda: SqliteStore(path).save(other, added(7)), path)
+        assert sentence.startswith("holds 3 keyframes of another database (model model@64x48)")
+
+    def test_another_databases_file_without_keyframes_loses_nothing(self, path: Path):
+        saved(path, 0)
+        other = StoreHeader("e" * 32, "model b", DIMS)
+        SqliteStore(path).save(other, added(7))
+        assert content(path)[:2] == (other, keyframes([7]))
+
+    def test_what_another_process_saved_meanwhile(self, path: Path):
+        saved(path, 3)
+        one, other = SqliteStore(path), SqliteStore(path)
+        for store in (one, other):
+            list(store.load()[1])
+        one.save(HEADER, added(3))
+        sentence = refusal(lambda: other.save(HEADER, added(4)), path)
+        assert sentence.startswith("holds keyframes that were saved after this database was loaded")
+
+    @pytest.mark.parametrize("use", [load, save])
+    @pytest.mark.parametrize(
+        ("file", "reason"),
+        [
+            (b"frame_id: map\n", "the file is something else; choose another name."),
+            (bytes(range(256)) * 40, "the file is something else; choose another name."),
+            ("foreign", "is an SQLite file of another program; choose another name."),
+            ("newer", "has format 3, this version reads 1 to 2; update the package."),
+        ],
+    )
+    def test_files_of_others(
+        self, use: Callable[[Path], Any], file: bytes | str, reason: str, path: Path
+    ):
+        if isinstance(file, bytes):
+            path.write_bytes(file)
+        else:
+            if file == "newer":
+                saved(path, 2)
+            with sqlite3.connect(path) as connection:
+                connection.execute("CREATE TABLE other (id INTEGER)")
+                if file == "newer":
+                    connection.execute("PRAGMA user_version = 3")
+            connection.close()
+        assert refusal(lambda: use(path), path).endswith(reason)
+
+    def test_a_file_that_is_not_there(self, path: Path):
+        assert refusal(lambda: load(path), path).startswith("there is no such")
+        assert not path.exists()
+
+    def test_a_folder(self, tmp_path: Path):
+        assert refusal(lambda: load(tmp_path), tmp_path).startswith("there is no such")
+        assert "it is a folder" in refusal(lambda: save(tmp_path), tmp_path)
+
+    def test_a_file_in_a_folder_that_is_not_there(self, tmp_path: Path):
+        path = tmp_path / "absent" / "map.db"
+        sentence = refusal(lambda: save(path), path)
+        assert f"the folder {path.parent} does not exist or may not be written" in sentence
+
+    def test_a_file_that_another_process_writes_to(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        saved(path, 1)
+        connect = sqlite3.connect
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda path, **options: connect(path, **options | {"timeout": 0.0})
+        )
+        other = connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        assert "another process is writing it" in refusal(lambda: save(path), path)
+        other.close()
+
+
+def test_an_empty_file_is_a_first_save_that_was_cut_short(path: Path):
+    path.touch()
+    assert "its first save was cut short" in refusal(lambda: load(path), path)
+    saved(path, 2)
+    assert content(path) == wanted(0, 1)
+
+
+def test_what_is_read_is_of_one_save_even_if_another_process_saves_meanwhile(path: Path):
+    saved(path, 20)
+    blocks = SqliteStore(path).load()[1]
+    other = sqlite3.connect(path, timeout=0.0)
+    with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        other.executescript("UPDATE header SET keyframes = 0; DELETE FROM keyframe")
+    other.close()
+    assert [each for block in blocks for each in block.keyframes] == keyframes(range(20))
+
+
+def saved_bytes(path: Path) -> bytes:
+    saved(path, 60).save(HEADER, added(removed=range(10, 20)))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cut_short_file_is_refused(seed: int, path: Path):
+    whole = saved_bytes(path)
+    rng = random.Random(seed)
+    lengths = [rng.randrange(len(whole)) for _ in range(20)]
+    for length in [*lengths, *(length // 1024 * 1024 for length in lengths)]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DatabaseError):
+            load(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_file_with_flipped_bits_is_refused_or_holds_what_was_saved(seed: int, path: Path):
+    whole = saved_bytes(path)
+    right = content(path)
+    rng = random.Random(seed)
+    for _ in range(60):
+        flipped = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 30])):
+            flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert content(path) == right
+        except DatabaseError:
+            refusal(lambda: load(path), path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM header",
+        "UPDATE header SET dims = 'many'",
+        "UPDATE header SET dims = 0",
+        "UPDATE header SET dims = 1000000000000",
+        "UPDATE header SET keyframes = 4",
+        "UPDATE header SET fingerprint = 'model b'",
+        "UPDATE descriptor SET vector = zeroblob(256) WHERE keyframe = 2",
+        "UPDATE descriptor SET vector = 'text' WHERE keyframe = 2",
+        "DELETE FROM descriptor WHERE keyframe = 2",
+        "DELETE FROM keyframe WHERE id = 2",
+        "UPDATE keyframe SET stamp_ns = 5 WHERE id = 2",
+        "UPDATE keyframe SET session = 'one' WHERE id = 2",
+        "UPDATE session SET robot = 'other'",
+        "DELETE FROM session",
+        "DROP TABLE header",
+        "DROP TABLE keyframe",
+        "ALTER TABLE keyframe RENAME COLUMN number TO nummer",
+    ],
+)
+def test_content_that_cannot_be_is_refused(damage: str, path: Path):
+    saved(path, 5)
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    connection.close()
+    refusal(lambda: load(path), path)
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size_bytes: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room_bytes", [0, 5_000, 40_000, 100_000])
+def test_a_save_that_finds_no_room_leaves_what_was_saved(room_bytes: int, path: Path):
+    store = saved(path, 20)
+    with no_file_larger_than(path.stat().st_size + room_bytes):
+        for _ in range(2):
+            sentence = refusal(lambda: store.save(HEADER, added(*range(20, 1020))), path)
+            assert "the disk refused, for a quota" in sentence
+    assert content(path) == wanted(*range(20))
+    store.save(HEADER, added(*range(20, 1020)))
+    assert content(path) == wanted(*range(1020))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_what_was_saved(small_disk: Path):
+    path = small_disk / "map.db"
+    store = saved(path, 20)
+    for _ in range(2):
+        sentence = refusal(lambda: store.save(HEADER, added(*range(20, 1020))), path)
+        assert "the disk is full; make room" in sentence
+    assert content(path) == wanted(*range(20))
+    subprocess.run(["mount", "-o", "remount,size=9M", str(small_disk)], check=True)
+    store.save(HEADER, added(*range(20, 1020)))
+    assert content(path) == wanted(*range(1020))
+
+
+def test_a_first_save_on_a_full_disk_leaves_nothing_behind(small_disk: Path):
+    (small_disk / "other").write_bytes(bytes(395 << 10))
+    path = small_disk / "map.db"
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="the disk is full"):
+            saved(path, 1000)
+    assert [each.name for each in small_disk.iterdir()] == ["other"]
+
+
+def test_a_first_save_that_finds_no_room_can_be_tried_again(path: Path):
+    with no_file_larger_than(20_000):
+        with pytest.raises(DatabaseError):
+            saved(path, 1000)
+        with pytest.raises(DatabaseError):
+            load(path)
+    saved(path, 1000)
+    assert content(path) == wanted(*range(1000))
+
+
+def test_a_process_that_is_killed_while_it_saves_loses_nothing_it_was_told_is_saved(path: Path):
+    kills = 100
+    result = subprocess.run(
+        [sys.executable, Path(__file__).with_name("kill_while_saving.py"), path, str(kills)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    rounds = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rounds) == kills
+    assert sum(each["in the middle of a save"] for each in rounds) > 10
+    assert max(each["keyframes"] for each in rounds) > 10
