@@ -84,10 +84,10 @@ class StreamClock:
         return Tick(clock.session, self._drive_ns)
 
     def _passed(self, received_ns: int | None) -> int | None:
-        """Time since the last image that counted arrived, where it is known."""
-        if self._received_ns is None or received_ns is None:
+        """Time since the last image that counted arrived, where that is known and can be."""
+        if self._received_ns is None or received_ns is None or received_ns < self._received_ns:
             return None
-        return max(0, received_ns - self._received_ns)
+        return received_ns - self._received_ns
 
     def _begin(self, stamp_ns: int, jumped_ns: int) -> Tick:
         session = self._begin_session()
