@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netvlad_ros.config import DEFAULT_CAMERA, CameraConfig
 from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import DescriptorError, ImageError
@@ -28,14 +29,19 @@ class ReplayedImage:
     problem: str = ""
 
 
-def replay(messages: Iterable[StampedMessage], detector: LoopDetector) -> Iterator[ReplayedImage]:
+def replay(
+    messages: Iterable[StampedMessage],
+    detector: LoopDetector,
+    camera: CameraConfig = DEFAULT_CAMERA,
+) -> Iterator[ReplayedImage]:
     """Puts each image into the detector; one that gives no descriptor is told, not fatal.
 
     messages: as Bag.stamped() gives them, with the stamp and the time of recording.
+    camera:   what is taken for a picture, and how many pixels it may have.
     """
     for number, stamped in enumerate(messages, start=1):
         try:
-            image = to_image(stamped.message)
+            image = to_image(stamped.message, camera)
             detection = detector.process(image, stamped.stamp_ns, stamped.received_ns)
         except (ImageError, DescriptorError) as error:
             yield ReplayedImage(number, problem=str(error))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.values import parse_count
+from netvlad_ros.config import DEFAULT_CAMERA
+from netvlad_ros.config.files import load_config
 
 if TYPE_CHECKING:
     from netvlad_ros.data.read_places import PlaceOptions
@@ -33,7 +35,11 @@ def options_of(arguments: argparse.Namespace) -> "PlaceOptions":
     from netvlad_ros.data.read_places import PlaceOptions
 
     query_images = getattr(arguments, "query_images", None)
-    return PlaceOptions(arguments.images, query_images, arguments.topic, arguments.pose_topic)
+    has_config = "config" in arguments
+    camera = load_config(arguments.config, arguments.set).camera if has_config else DEFAULT_CAMERA
+    return PlaceOptions(
+        arguments.images, query_images, arguments.topic, arguments.pose_topic, camera
+    )
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:

@@ -94,7 +94,8 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
     from netvlad_ros.retrieval.loop_detector import LoopDetector
 
     log, total = results.log, bag.topics[results.topic].count
-    images = replay(bag.stamped(results.topic), LoopDetector(extractor, results.config))
+    detector = LoopDetector(extractor, results.config)
+    images = replay(bag.stamped(results.topic), detector, results.config.camera)
     started_s = time.perf_counter()
     damage = None
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.images import add_cache_argument, cache_of, progress, tell_extraction
 from netvlad_ros.commands.values import parse_count, parse_seconds
-from netvlad_ros.config import with_model
+from netvlad_ros.config import CameraConfig, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.errors import ImageError
 from netvlad_ros.quiet import quiet_start_up
@@ -84,8 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()
-    results = SearchResults(_embedded(arguments, extractor), arguments.output)
-    queries = pictures(arguments.queries, arguments.every)
+    results = SearchResults(_embedded(arguments, extractor, config.camera), arguments.output)
+    queries = pictures(arguments.queries, arguments.every, config.camera.max_pixels)
     try:
         for answer in search_all(queries, results.gallery, extractor, arguments.n, results.times):
             results.add(answer)
@@ -95,13 +95,15 @@ def run(arguments: argparse.Namespace) -> int:
     return _finish(arguments.queries, results)
 
 
-def _embedded(arguments: argparse.Namespace, extractor: "NetVLADExtractor") -> "Gallery":
+def _embedded(
+    arguments: argparse.Namespace, extractor: "NetVLADExtractor", camera: CameraConfig
+) -> "Gallery":
     from netvlad_ros.extraction.descriptor_cache import DescriptorCache
     from netvlad_ros.search.gallery import embed_gallery
 
     folder, start_s = cache_of(arguments), time.perf_counter()
     with DescriptorCache(folder, arguments.gallery, extractor.fingerprint, extractor.dims) as cache:
-        gallery = embed_gallery(arguments.gallery, extractor, cache, progress)
+        gallery = embed_gallery(arguments.gallery, extractor, cache, progress, camera)
     tell_extraction("gallery", gallery.told)
     if gallery.told.extracted:
         spent_s = time.perf_counter() - start_s

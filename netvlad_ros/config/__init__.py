@@ -12,6 +12,7 @@ from netvlad_ros.config.parameter import (
     range_text,
 )
 from netvlad_ros.config.sections import (
+    DEFAULT_CAMERA,
     SECTIONS,
     CameraConfig,
     CandidateConfig,
@@ -26,6 +27,7 @@ from netvlad_ros.config.sections import (
 )
 
 __all__ = [
+    "DEFAULT_CAMERA",
     "SECTIONS",
     "CameraConfig",
     "CandidateConfig",

@@ -25,6 +25,21 @@ class CameraConfig(Section):
         "What turns messages into RGB: cv_bridge where it works with the installed numpy, or OpenCV.",
         choices=("auto", "cv_bridge", "opencv"),
     )
+    depth_is_picture: bool = param(
+        False,
+        "Take 16UC1 images for grey pictures, as some thermal cameras send them; otherwise they are "
+        "refused, as they usually hold depth.",
+    )
+    max_pixels: int = param(
+        100_000_000,
+        "Images of more pixels than this are refused before they are decoded: a small file may hold a "
+        "picture that takes all memory.",
+        ge=1,
+        le=1 << 30,
+    )
+
+
+DEFAULT_CAMERA = CameraConfig()
 
 
 @dataclass(frozen=True)

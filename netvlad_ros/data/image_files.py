@@ -12,10 +12,44 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from netvlad_ros.config import DEFAULT_CAMERA
+from netvlad_ros.data.image_decoding import decode_image
+from netvlad_ros.data.sixteen_bit import eight_bit
 from netvlad_ros.errors import ImageError
 
 SUFFIXES = {
-    *(".bmp", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *(
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".jp2",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+    ),
+    *(".tif", ".tiff", ".webp"),
+}
+# Pictures too, but none that OpenCV reads: in a folder each is a picture with a problem, not passed over.
+UNREADABLE = {
+    *(
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".heic",
+        ".heif",
+        ".jxl",
+        ".nef",
+        ".orf",
+        ".psd",
+        ".raf",
+        ".rw2",
+    ),
 }
 _CAMERA_FILE = re.compile(r"/dev/video(\d+)")
 # What FFmpeg calls quiet. OpenCV reads it when a video is opened.
@@ -40,11 +74,14 @@ class Picture:
     time_s: float | None = None
 
 
-def pictures(source: str, every_s: float = 0.0) -> Generator[Picture, None, None]:
+def pictures(
+    source: str, every_s: float = 0.0, max_pixels: int = DEFAULT_CAMERA.max_pixels
+) -> Generator[Picture, None, None]:
     """All pictures of an image file, a folder (with its folders), a video file or a camera.
 
     source:  a path, or a camera as /dev/videoN or as its number.
     every_s: of a video or camera, take one picture in so many seconds; 0 takes them all.
+    max_pixels: image files of more are not decoded.
     Raises ImageError, at the first picture, if there is no such thing or nothing in it.
     """
     camera = camera_number(source)
@@ -52,15 +89,17 @@ def pictures(source: str, every_s: float = 0.0) -> Generator[Picture, None, None
         yield from _camera_pictures(camera, every_s)
     elif Path(source).is_dir():
         paths = image_paths(source)
-        yield from (read_picture(path, shown_name(path, Path(source))) for path in paths)
+        yield from (
+            read_picture(path, shown_name(path, Path(source)), max_pixels) for path in paths
+        )
     elif not Path(source).is_file():
         raise ImageError(
             f"{source}: no such file or folder; expected an image, a folder of images, a video or a camera "
             "(its number or /dev/videoN)."
         )
-    elif Path(source).suffix.lower() in SUFFIXES:
+    elif Path(source).suffix.lower() in (SUFFIXES | UNREADABLE) - {".gif"}:  # which may move
         path = Path(source)
-        yield Picture(shown_name(path, path.parent), read_image(path), path=path)
+        yield Picture(shown_name(path, path.parent), read_image(path, max_pixels), path=path)
     else:
         yield from _video_pictures(source, every_s)
 
@@ -82,7 +121,8 @@ def camera_number(source: str) -> int | None:
 def image_paths(folder: str | Path) -> list[Path]:
     """The image files in a folder and in its folders, 2.jpg before 10.jpg; links are followed, once.
 
-    Raises ImageError if it is no folder that can be read, or holds none.
+    Among them those of kinds that can't be read, for somebody to be told of them. Raises ImageError if it is
+    no folder that can be read, or holds none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,7 +132,7 @@ def image_paths(folder: str | Path) -> list[Path]:
     paths = [
         path
         for path in _files(folder)
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES | UNREADABLE and not path.name.startswith(".")
     ]
     if not paths:
         kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
@@ -106,30 +146,40 @@ def shown_name(path: Path, folder: Path) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def read_picture(path: Path, name: str) -> Picture:
+def read_picture(path: Path, name: str, max_pixels: int = DEFAULT_CAMERA.max_pixels) -> Picture:
     """The picture in a file; one that can't be read has a problem instead of an image."""
     try:
-        return Picture(name, read_image(path), path=path)
+        return Picture(name, read_image(path, max_pixels), path=path)
     except ImageError as error:
         return Picture(name, None, str(error).removeprefix(f"{path}: "), path)
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """uint8 RGB (H, W, 3), turned as its camera was held. Raises ImageError if it can't be read."""
+def read_image(path: str | Path, max_pixels: int = DEFAULT_CAMERA.max_pixels) -> np.ndarray:
+    """uint8 RGB (H, W, 3), turned as its camera was held; of 16 bits the range in use becomes 0 to 255.
+
+    Raises ImageError if it can't be read, is damaged, or has more than max_pixels.
+    """
     try:
-        image = decode(np.frombuffer(Path(path).read_bytes(), np.uint8))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: can't read the image ({error.strerror}).") from None
-    if image is None:
-        raise ImageError(f"{path}: expected an image, got a file of another kind or a damaged one.")
-    return image
+    try:
+        if Path(path).suffix.lower() in UNREADABLE:
+            raise ImageError(
+                "OpenCV does not read this kind of image; convert it to JPEG or PNG, such as with "
+                "`heif-convert` or ImageMagick's `convert`."
+            )
+        image = eight_bit(decode_image(content, max_pixels))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
 def decode(content: np.ndarray) -> np.ndarray | None:
-    """uint8 RGB (H, W, 3) from the bytes of an image file; None if they are none."""
+    """uint8 RGB (H, W, 3) from an image file that was made here; None if it is none."""
     try:
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error:  # such as a header of more pixels than OpenCV allows
+    except cv2.error:
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 

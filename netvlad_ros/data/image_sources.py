@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from netvlad_ros.config import DEFAULT_CAMERA, CameraConfig
 from netvlad_ros.data.bags import Bag, StampedMessage, storage_file
 from netvlad_ros.data.image_files import read_image
 from netvlad_ros.data.image_messages import to_image
@@ -40,14 +41,16 @@ class ImageSource(Protocol):
 class ImageFiles:
     """Image files in a folder and in its folders.
 
-    names: relative to the root.
+    names:  relative to the root.
+    camera: how many pixels they may have.
     """
 
     root: Path
     names: Sequence[str]
+    camera: CameraConfig = DEFAULT_CAMERA
 
     def read(self, index: int) -> np.ndarray:
-        return read_image(self.file(index))
+        return read_image(self.file(index), self.camera.max_pixels)
 
     def file(self, index: int) -> Path:
         return self.root / self.names[index]
@@ -77,12 +80,14 @@ class BagImages:
 
     numbers:     which messages of the topic, from 0 on, ascending.
     received_ns: when each was recorded, which is where reading starts.
+    camera:      what is taken for a picture.
     """
 
     root: Path
     topic: str
     numbers: np.ndarray
     received_ns: np.ndarray
+    camera: CameraConfig = DEFAULT_CAMERA
     _threads: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     @cached_property
@@ -91,7 +96,7 @@ class BagImages:
 
     def read(self, index: int) -> np.ndarray:
         try:
-            return to_image(self._reader().message(self, index))
+            return to_image(self._reader().message(self, index), self.camera)
         except (BagError, ImageError) as error:
             raise ImageError(f"image {self.numbers[index] + 1} of {self.topic}: {error}") from None
 

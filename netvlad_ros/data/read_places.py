@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 """A set of places from a path: what lies there tells the reader."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from netvlad_ros.config import DEFAULT_CAMERA, CameraConfig
 from netvlad_ros.data.bag_places import has_positions, read_bag, read_bag_images
 from netvlad_ros.data.bags import is_bag
 from netvlad_ros.data.dbstruct import read_dbstruct
 from netvlad_ros.data.image_files import image_paths
-from netvlad_ros.data.image_sources import ImageFiles
+from netvlad_ros.data.image_sources import BagImages, ImageFiles
 from netvlad_ros.data.kitti import is_kitti, read_kitti
 from netvlad_ros.data.places import PlaceDataset, PlaceImages
 from netvlad_ros.data.pose_csv import read_pose_csv
@@ -30,12 +32,14 @@ class PlaceOptions:
 
     images, query_images: folders that names in a file are relative to; None looks beside the file.
     topic, pose_topic:    of a bag; empty where it has one only.
+    camera:               what is taken for a picture, and how many pixels it may have.
     """
 
     images: Path | None = None
     query_images: Path | None = None
     topic: str = ""
     pose_topic: str = ""
+    camera: CameraConfig = DEFAULT_CAMERA
 
 
 def read_places(path: str | Path, options: PlaceOptions | None = None) -> PlaceDataset:
@@ -43,7 +47,15 @@ def read_places(path: str | Path, options: PlaceOptions | None = None) -> PlaceD
 
     Raises DatasetError, or BagError for a bag, in one sentence that names the path.
     """
-    path, options = Path(path), options or PlaceOptions()
+    options = options or PlaceOptions()
+    dataset = _read_places(Path(path), options)
+    database = _seen_by(options.camera, dataset.database)
+    is_one = dataset.queries is dataset.database
+    queries = database if is_one else _seen_by(options.camera, dataset.queries)
+    return dataclasses.replace(dataset, database=database, queries=queries)
+
+
+def _read_places(path: Path, options: PlaceOptions) -> PlaceDataset:
     if not path.exists():
         raise DatasetError(f"{path}: there is no such file or folder; expected {KINDS}.")
     if path.is_dir():
@@ -85,19 +97,27 @@ def read_sequence(path: str | Path, options: PlaceOptions | None = None) -> Plac
     """
     path, options = Path(path), options or PlaceOptions()
     if is_bag(path) and not options.pose_topic and not has_positions(path):
-        return read_bag_images(path, options.topic)
+        return _seen_by(options.camera, read_bag_images(path, options.topic))
     if path.is_dir() and not _knows_positions(path):
         try:
             names = [file.relative_to(path).as_posix() for file in image_paths(path)]
         except ImageError as error:
             raise DatasetError(str(error)) from None
-        return PlaceImages(ImageFiles(path, names), np.full((len(names), 2), np.nan))
+        images = ImageFiles(path, names, options.camera)
+        return PlaceImages(images, np.full((len(names), 2), np.nan))
     dataset = read_places(path, options)
     if not dataset.is_sequence:
         raise DatasetError(
             f"{path}: expected one sequence of images, got a database and queries; use `netvlad evaluate`."
         )
     return dataset.database
+
+
+def _seen_by(camera: CameraConfig, places: PlaceImages) -> PlaceImages:
+    if not isinstance(places.images, ImageFiles | BagImages):
+        return places
+    images = dataclasses.replace(places.images, camera=camera)
+    return dataclasses.replace(places, images=images)
 
 
 def join_places(database: PlaceDataset, queries: PlaceDataset) -> PlaceDataset:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-# Part of the file's name: changes when older files could be misread.
-FORMAT_VERSION = 1
+# Part of the file's name: changes when older files could be misread, or images become other pixels.
+FORMAT_VERSION = 2
 # What is lost when the process is killed.
 WRITE_EVERY_S = 2.0
 # For another search in the same gallery.

@@ -58,6 +58,6 @@ def _refuse_flat(image: np.ndarray, min_contrast: float) -> None:
     if contrast < min_contrast:
         raise ImageError(
             f"expected an image with something to see, got one of standard deviation {contrast:.2f} "
-            f"(mean {float(image.mean()):.0f} of 255), below {min_contrast:g}: is the lens covered or the "
-            "exposure wrong? (extractor.min_contrast)"
+            f"(mean {float(image.mean()):.0f}, values {image.min()} to {image.max()} of 255), below "
+            f"{min_contrast:g}: is the lens covered or the exposure wrong? (extractor.min_contrast)"
         )

@@ -96,7 +96,7 @@ class DescriptorNode(Node):
     def _process(self, serialised: bytes, arrival: Time, received_s: float) -> None:
         with self._health.timed("convert"):
             message = deserialize_message(serialised, self._message_type)
-            image = self._to_image(message)
+            image = self._to_image(message, self._camera)
         with self._health.timed("extract"):
             descriptor = self._extractor.extract(image)
         header = message.header

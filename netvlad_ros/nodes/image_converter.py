@@ -3,23 +3,28 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from netvlad_ros.config import DEFAULT_CAMERA, CameraConfig
 from netvlad_ros.data.image_messages import ENCODINGS, CompressedImage, check, to_image
 from netvlad_ros.errors import ConfigError
 
-Converter = Callable[[Any], np.ndarray]
+
+class Converter(Protocol):
+    """A sensor_msgs image in, RGB (H, W, 3) or grey (H, W) of uint8 out."""
+
+    def __call__(self, message: Any, camera: CameraConfig = DEFAULT_CAMERA) -> np.ndarray: ...
+
 
 # Encoding -> what cv_bridge is asked for; every release knows these.
 _TARGETS = {
     name: "mono8" if name.startswith("mono") else "rgb8"
     for name in ENCODINGS
-    if name.startswith(("rgb", "bgr", "mono", "bayer")) or name == "yuv422"
+    if (name.startswith(("rgb", "bgr", "mono", "bayer")) and name.endswith("8")) or name == "yuv422"
 }
 
 # cv_bridge's own binary module is compiled for one generation of numpy. With another one importing it
@@ -33,7 +38,7 @@ assert CvBridge().imgmsg_to_cv2(SimpleNamespace(**fields), "rgb8").tolist() == [
 
 
 def image_converter(name: str) -> Converter:
-    """The function from a sensor_msgs image to RGB (H, W, 3) or grey (H, W), uint8.
+    """The function from a sensor_msgs image and the camera's configuration to RGB or grey, uint8.
 
     name: `opencv`; `cv_bridge`; or `auto`, which is cv_bridge if it works and OpenCV if not. Both give
     the same pixels and the same errors. Raises ConfigError if cv_bridge is asked for and does not work.
@@ -66,10 +71,10 @@ def _trouble_with_cv_bridge() -> str:
 def _cv_bridge_converter() -> Converter:
     bridge = import_module("cv_bridge").CvBridge()
 
-    def convert(message: Any) -> np.ndarray:
+    def convert(message: Any, camera: CameraConfig = DEFAULT_CAMERA) -> np.ndarray:
         if isinstance(message, CompressedImage) or not _is_for_cv_bridge(message):
-            return to_image(message)
-        check(message)
+            return to_image(message, camera)
+        check(message, camera)
         return bridge.imgmsg_to_cv2(message, _TARGETS[message.encoding])
 
     return convert
@@ -78,7 +83,7 @@ def _cv_bridge_converter() -> Converter:
 def _is_for_cv_bridge(message: Any) -> bool:
     """False for what it lacks or gets wrong: generic types, other byte orders, padding by odd bytes.
 
-    Compressed images are not for it either: it gives grey ones no colour and keeps 16 bits.
+    Nor are compressed images, grey ones of which it makes colour, and 16 bits, which it takes for all in use.
     """
     return (
         message.encoding in _TARGETS

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from netvlad_ros.config import DEFAULT_CAMERA, CameraConfig
 from netvlad_ros.data.image_files import Picture, image_paths, shown_name
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.errors import ImageError
@@ -93,16 +94,21 @@ class Answer:
 
 
 def embed_gallery(
-    folder: Path, extractor: NetVLADExtractor, cache: DescriptorCache, progress: Progress = iter
+    folder: Path,
+    extractor: NetVLADExtractor,
+    cache: DescriptorCache,
+    progress: Progress = iter,
+    camera: CameraConfig = DEFAULT_CAMERA,
 ) -> Gallery:
     """The descriptors of all images in a folder and its folders, those in the cache not computed again.
 
     progress: passes their numbers on, one by one, and may show how many are left.
+    camera:   how many pixels they may have.
     Raises ImageError if there is no folder, no image in it, or none that can be used.
     """
     gallery = Gallery(folder, extractor.fingerprint, ExactIndex(extractor.dims))
     paths, told = image_paths(folder), gallery.told
-    images = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths])
+    images = ImageFiles(folder, [str(path.relative_to(folder)) for path in paths], camera)
     for number, descriptor in described(images, extractor, cache, told, progress):
         gallery.add(paths[number], descriptor)
     cache.write()

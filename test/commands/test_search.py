@@ -152,7 +152,7 @@ def test_what_can_not_be_searched_is_one_sentence(
     cv2.imwrite(str(tmp_path / "dark" / "1.png"), np.zeros((48, 64, 3), np.uint8))
     for words, says in (
         ((gallery, gallery / "1.png", "--model", "absent.keras"), "no such model file"),
-        ((tmp_path / "empty", gallery, "--model", model), "expected images (bmp"),
+        ((tmp_path / "empty", gallery, "--model", model), "expected images (avif, bmp"),
         ((tmp_path / "absent", gallery, "--model", model), "there is no such folder"),
         ((tmp_path / "dark", gallery, "--model", model), "none of 1 images can be used"),
         ((gallery, tmp_path / "dark", "--model", model), "none of 1 queries can be used"),

@@ -102,7 +102,7 @@ def test_what_can_not_be_shown_is_one_sentence(
         ((model, tmp_path / "absent.png"), "can't read the image (No such file or directory)"),
         ((model, images / "broken.png"), "expected an image, got a file of another kind"),
         ((model, images / "black.png"), "expected an image with something to see"),
-        ((model, tmp_path / "empty"), "expected images (bmp"),
+        ((model, tmp_path / "empty"), "expected images (avif, bmp"),
         ((model, image, "-o", tmp_path / "absent" / "out.png"), "can't write the picture"),
     ):
         code, out, err = show(*words)

@@ -58,14 +58,56 @@ def test_every_usual_kind_of_image_is_read(tmp_path: Path, suffix: str):
 
 
 def test_grey_deep_and_transparent_images_become_eight_bit_rgb(tmp_path: Path):
+    grey = np.linspace(0, 255, 72).astype(np.uint8).reshape(8, 9)
     images: dict[str, np.ndarray] = {
-        "grey.png": np.full((8, 9), 100, np.uint8),
-        "deep.png": np.full((8, 9), 100 * 256, np.uint16),
-        "clear.png": np.full((8, 9, 4), 100, np.uint8),
+        "grey.png": grey,
+        "deep.png": grey.astype(np.uint16) * 257,
+        "clear.png": np.dstack([grey, grey, grey, grey]),
+        "ten_bits.png": grey.astype(np.uint16) * 4,
+        "thermal.tiff": 7000 + grey.astype(np.uint16) * 4,
+        "deep_colours.tiff": np.dstack([grey, grey, grey]).astype(np.uint16) * 16,
     }
     for name, image in images.items():
         cv2.imwrite(str(tmp_path / name), image)
-        np.testing.assert_array_equal(read_image(tmp_path / name), np.full((8, 9, 3), 100))
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.dstack([grey] * 3), name)
+
+
+def test_pictures_of_kinds_that_cannot_be_read_are_named_in_a_folder(tmp_path: Path):
+    write(tmp_path / "1.jpg")
+    write(tmp_path / "2.avif")
+    (tmp_path / "3.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (tmp_path / "4.dng").write_bytes(b"II*\0")
+    write(tmp_path / "5.gif")
+    found = list(pictures(str(tmp_path)))
+    assert [each.name for each in found] == ["1.jpg", "2.avif", "3.HEIC", "4.dng", "5.gif"]
+    assert [each.image is not None for each in found] == [True, True, False, False, True]
+    assert "convert it to JPEG or PNG" in found[2].problem
+    assert "convert it to JPEG or PNG" in found[3].problem
+    with pytest.raises(
+        ImageError, match=r"3.HEIC: OpenCV does not read this kind of image; convert"
+    ):
+        next(pictures(str(tmp_path / "3.HEIC")))
+
+
+def test_what_a_file_holds_counts_not_its_name(tmp_path: Path):
+    (tmp_path / "1.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(ImageError, match=r"this HEIC file can't be decoded; .*convert it to JPEG"):
+        read_image(tmp_path / "1.jpg")
+    write(tmp_path / "2.png").rename(tmp_path / "2.jpg")
+    assert tuple(read_image(tmp_path / "2.jpg")[0, 0]) == RED
+
+
+def test_files_of_measurements_are_no_pictures(tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "depth.tiff"), np.ones((8, 9), np.float32))
+    with pytest.raises(ImageError, match=r"measurements \(float32\)"):
+        read_image(tmp_path / "depth.tiff")
+
+
+def test_a_file_of_too_many_pixels_is_refused_in_a_folder_too(tmp_path: Path):
+    write(tmp_path / "1.png")
+    assert read_image(tmp_path / "1.png", 32 * 48).shape == (32, 48, 3)
+    [found] = pictures(str(tmp_path), max_pixels=32 * 48 - 1)
+    assert found.problem.startswith("it has 48 x 32 pixels, expected at most 1535 in all")
 
 
 def test_a_folder_is_read_with_its_folders_and_numbers_in_their_order(tmp_path: Path):
@@ -96,7 +138,8 @@ def test_in_a_folder_a_broken_image_is_a_picture_with_a_problem(tmp_path: Path):
     write(tmp_path / "4.jpg")
     found = list(pictures(str(tmp_path)))
     assert [each.image is None for each in found] == [False, True, True, False]
-    assert found[1].problem == "expected an image, got a file of another kind or a damaged one."
+    assert found[1].problem == "expected a whole JPEG file, got a damaged one."
+    assert found[2].problem == "expected an image, got a file of another kind or a damaged one."
 
 
 def test_a_name_that_is_no_unicode_can_be_printed(tmp_path: Path):
@@ -199,7 +242,7 @@ def test_what_is_no_source_of_pictures_is_refused_in_one_sentence(tmp_path: Path
     (tmp_path / "cut.avi").write_bytes(whole[:100])
     for name, says in {
         "absent": "no such file or folder; expected an image, a folder",
-        "empty": "expected images (bmp, jp2, jpeg, jpg,",
+        "empty": "expected images (avif, bmp, gif, jp2,",
         "text.txt": "expected an image or a video",
         "text.jpg": "expected an image, got a file of another kind",
         "cut.avi": "expected an image or a video",

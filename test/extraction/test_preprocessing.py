@@ -153,7 +153,10 @@ def test_an_image_with_nothing_to_see_is_refused_with_the_parameter(
     level: int, shape: tuple[int, ...]
 ):
     sentence = refusal(np.full(shape, level, np.uint8))
-    assert f"standard deviation 0.00 (mean {level} of 255), below 1:" in sentence
+    assert (
+        f"standard deviation 0.00 (mean {level}, values {level} to {level} of 255), below 1:"
+        in sentence
+    )
     assert sentence.endswith("(extractor.min_contrast)")
 
 

@@ -26,6 +26,8 @@ from netvlad_ros.msg import GlobalDescriptor
 
 GREY = cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY)
 LAST_ROW_CUT = raw_image(picture()).data[:-1]
+WHOLE = bytes(compressed_image(picture()).data)
+WITH_A_HOLE = WHOLE[: len(WHOLE) // 2] + b"\xff" * 50 + WHOLE[len(WHOLE) // 2 + 50 :]
 NAN = np.full((48, 64), np.nan, np.float32)
 
 
@@ -138,8 +140,13 @@ def test_compressed_images_are_described_where_the_parameter_says_so(
         (raw_image(picture(), "rgb88"), "did you mean rgb8"),
         (raw_image(np.zeros_like(picture())), "lens covered"),
         (raw_image(NAN, "32FC1"), "measurements such as depth"),
+        (raw_image(GREY.astype(np.uint16), "16UC1"), "set camera.depth_is_picture"),
+        (raw_image(np.full_like(GREY, 9, np.uint16), "mono16"), "16-bit values from 9 to 9"),
     ],
-    ids=["truncated", "wrong step", "no pixels", "2x2", "unknown encoding", "black", "depth, NaN"],
+    ids=[
+        *("truncated", "wrong step", "no pixels", "2x2", "unknown encoding", "black", "depth, NaN"),
+        *("depth", "black of 16 bits"),
+    ],
 )
 def test_a_bad_image_is_refused_with_its_reason_and_the_next_good_one_described(
     message: Image,
@@ -160,10 +167,11 @@ def test_a_bad_image_is_refused_with_its_reason_and_the_next_good_one_described(
     ("data", "words"),
     [
         (bytes(compressed_image(picture()).data)[:-200], "cut off"),
-        (b"\xff\xd8\xff" + bytes(300) + b"\xff\xd9", "can't be decoded"),
+        (b"\xff\xd8\xff" + bytes(300) + b"\xff\xd9", "got a damaged one"),
+        (WITH_A_HOLE, "Corrupt JPEG data"),
         (b"", "is empty"),
     ],
-    ids=["cut off", "corrupt", "empty"],
+    ids=["cut off", "corrupt", "with a hole", "empty"],
 )
 def test_a_bad_jpeg_is_refused_with_its_reason_and_the_next_good_one_described(
     data: bytes,

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from netvlad_ros.config import CameraConfig
 from netvlad_ros.data.image_messages import ENCODINGS, to_image
 from netvlad_ros.errors import ConfigError, ImageError
 from netvlad_ros.nodes.image_converter import image_converter
+
+PLAIN = [name for name, pixel in ENCODINGS.items() if pixel.planes == 1]
 
 
 def message(encoding: str, /, padding: int = 0, big_endian: bool = False, **fields: Any) -> Any:
@@ -93,8 +96,16 @@ def test_what_cv_bridge_gets_wrong_is_left_to_opencv(fake_cv_bridge: Any) -> Non
     """Its rows are whole pixels, its swap of bytes needs numpy 1, and it does not know the rest."""
     fake_cv_bridge(SWAPS_COLOURS)
     convert = image_converter("cv_bridge")
-    for one in (message("rgb8", padding=1), message("rgb16", big_endian=True), message("8UC1")):
+    for one in (message("rgb8", padding=1), message("bgr8", big_endian=True), message("8UC1")):
         assert np.array_equal(convert(one), to_image(one))
+
+
+def test_the_range_in_use_of_sixteen_bits_is_not_left_to_cv_bridge(fake_cv_bridge: Any) -> None:
+    """It takes all of them to be in use."""
+    fake_cv_bridge(SWAPS_COLOURS)
+    counts = (np.arange(96, dtype="<u2") * 10).tobytes()
+    image = image_converter("cv_bridge")(message("mono16", data=counts))
+    assert (image.min(), image.max()) == (0, 255)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +126,14 @@ def test_the_real_cv_bridge_gives_the_same_pixels(padding: int, big_endian: bool
     convert = image_converter("auto")
     if convert is to_image:
         pytest.skip("needs a cv_bridge that works")
-    for encoding in ENCODINGS:
+    camera = CameraConfig(depth_is_picture=True)
+    for encoding in PLAIN:
         one = message(encoding, padding, big_endian)
-        assert np.array_equal(convert(one), to_image(one)), encoding
+        assert np.array_equal(convert(one, camera), to_image(one, camera)), encoding
 
 
 @pytest.mark.parametrize(
-    "encoding", [name for name in ENCODINGS if not name[0].isdigit() and not name.endswith("16")]
+    "encoding", [name for name in PLAIN if not name[0].isdigit() and not name.endswith("16")]
 )
 def test_rosbags_image_gives_the_same_pixels(encoding: str) -> None:
     """Where there is no cv_bridge: an implementation that is not ours. It rounds 16 bits down."""

@@ -236,7 +236,7 @@ class TestGallery:
         assert len(gallery.paths) == 6
         assert [(each.name, each.problem[:25]) for each in gallery.told.skipped] == [
             ("black.png", "expected an image with so"),
-            ("broken.jpg", "expected an image, got a "),
+            ("broken.jpg", "expected a whole JPEG fil"),
         ]
 
     def test_a_gallery_without_a_usable_image_is_refused(self, tmp_path: Path):
