@@ -37,7 +37,7 @@ class Changes:
     """What a store does not know of yet.
 
     cleared: whether all that it holds goes first.
-    removed: keyframes that go.
+    removed: keyframes that go; one that was never stored may be among them.
     added:   keyframes that come, block by block.
     """
 
@@ -48,6 +48,15 @@ class Changes:
 
 class KeyframeStore(Protocol):
     """Holds the keyframes of one database; only one process may write to it."""
+
+    def check(self) -> None:
+        """Raises DatabaseError if nothing could be saved here, or what is here is no store; makes nothing."""
+
+    def holds_last_save(self) -> bool:
+        """False if what this object last loaded or saved is gone, or if there never was any.
+
+        The next save then has to bring all keyframes, not only what changed.
+        """
 
     def load(self) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
         """All keyframes of one save, block by block in the order in which they were added.

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""How database files of earlier versions become one of today, in the transaction at hand."""
+"""How database files of earlier versions become ones of today."""
 
 import sqlite3
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.store.schema import create, insert_keyframes, insert_session, write_header
+from netvlad_ros.keyframe import Keyframe, Session
+from netvlad_ros.store import schema
+from netvlad_ros.store.keyframe_store import StoreHeader
 
 # Of sessions that were only numbered, in version 1.
-NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
+_NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Raises DatabaseError, without the name of the file, if what is there is damaged."""
-    if version == 1:
-        _from_version_1(connection)
+    """Brings a file of an earlier version up to date, in the transaction at hand.
+
+    Raises DatabaseError, without the name of the file, if what is there is damaged.
+    """
+    for step in _STEPS[version - 1 :]:
+        step(connection)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _from_version_1(connection: sqlite3.Connection) -> None:
@@ -24,37 +30,42 @@ def _from_version_1(connection: sqlite3.Connection) -> None:
 
     Numbers stay as they were, in logs and bags too; a session gets the same UUID in every copy of the file.
     """
-    row = connection.execute("SELECT database_id, fingerprint, dims FROM header").fetchone()
-    if row is None or [type(value) for value in row] != [str, str, int] or row[2] < 1:
+    columns = "database_id, fingerprint, dims, next_id, next_session"
+    row = connection.execute(f"SELECT {columns} FROM header").fetchone()
+    if row is None or [type(each) for each in row] != [str, str, int, int, int] or row[2] < 1:
         raise DatabaseError("the header is damaged; restore a copy of the file.")
-    database_id, fingerprint, dims = row
+    header, next_id = StoreHeader(*row[:3]), row[3]
     for table in ("header", "keyframe"):
         connection.execute(f"ALTER TABLE {table} RENAME TO {table}_1")
-    create(connection)
-    sessions: dict[int, int] = {}
-
-    def rows() -> Iterator[tuple[int, int, int, int, bytes]]:
-        stored = connection.execute(
-            "SELECT id, session, stamp_ns, descriptor, crc32 FROM keyframe_1 ORDER BY id"
-        )
-        for keyframe, (number, session, stamp_ns, vector, crc) in enumerate(stored, 1):
-            if not _is_whole(number, session, stamp_ns, vector, crc, dims):
-                raise DatabaseError(f"keyframe {number} is damaged; restore a copy of the file.")
-            if session not in sessions:
-                name = uuid.uuid5(NUMBERED_SESSIONS, f"{database_id}/{session}").hex
-                sessions[session] = insert_session(connection, name, "", "", "")
-            yield keyframe, sessions[session], number, stamp_ns, vector
-
-    insert_keyframes(connection, rows())
+    schema.create(connection)
+    schema.insert_keyframes(connection, _keyframes_of_version_1(connection, header, next_id))
     (keyframes,) = connection.execute("SELECT count(*) FROM keyframe").fetchone()
-    write_header(connection, database_id, fingerprint, dims, 0, keyframes)
+    schema.write_header(connection, header, 0, keyframes)
     for table in ("header_1", "keyframe_1"):
         connection.execute(f"DROP TABLE {table}")
 
 
-def _is_whole(
-    number: object, session: object, stamp_ns: object, vector: object, crc: object, dims: int
-) -> bool:
-    if not isinstance(vector, bytes) or len(vector) != 4 * dims:
-        return False
-    return crc == zlib.crc32(vector, zlib.crc32(repr((number, session, stamp_ns)).encode()))
+def _keyframes_of_version_1(
+    connection: sqlite3.Connection, header: StoreHeader, next_id: int
+) -> Iterator[tuple[Keyframe, bytes]]:
+    for *columns, vector, crc in connection.execute(
+        "SELECT id, session, stamp_ns, descriptor, crc32 FROM keyframe_1 ORDER BY id"
+    ):
+        number, session, stamp_ns = columns
+        if (
+            [type(each) for each in columns] != [int, int, int]
+            or not isinstance(vector, bytes)
+            or len(vector) != 4 * header.dims
+            or crc != zlib.crc32(vector, zlib.crc32(repr((number, session, stamp_ns)).encode()))
+            or number >= next_id
+        ):
+            raise DatabaseError(f"keyframe {number} is damaged; restore a copy of the file.")
+        name = uuid.uuid5(_NUMBERED_SESSIONS, f"{header.database_id}/{session}").hex
+        yield Keyframe(Session(name), number, stamp_ns), vector
+
+
+# From each version to the next.
+_STEPS: list[Callable[[sqlite3.Connection], None]] = [_from_version_1]
+VERSION = 1 + len(_STEPS)
+# A new file is made as `schema.create` does, of this version, and then brought up to date.
+CREATED_VERSION = 2

@@ -1,42 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""The tables of a database file.
-
-    header          one row: database_id, fingerprint, dims, revision (counts saves), keyframes (how many)
-    session         id, uuid, robot, camera, map
-    keyframe        id (ascends as they are added), session, number, stamp_ns; (session, number) is unique
-    descriptor      keyframe, vector (float32, little-endian)
-    odometry        keyframe, pose in the odometry's frame, as it was at the stamp
-    corrected_pose  keyframe, pose in a map's frame, as a pose graph found it
-    camera_model    keyframe, size, distortion model, k and d, as in sensor_msgs/CameraInfo
-    local_features  keyframe, method, keypoints_px, descriptors, points_m
-    thumbnail       keyframe, jpeg
-
-Ids are of the file only: they make rows small. A keyframe's name is the UUID of its session and its number.
-Each row has a checksum over all its values, as SQLite finds out that a file is cut short, but not that bits
-of it have flipped.
-"""
+"""The tables of a database file, and what makes a row of them; docs/file_format.md describes them."""
 
 import sqlite3
 import zlib
 from collections.abc import Iterable
 
+from netvlad_ros.keyframe import Keyframe, Session
+from netvlad_ros.store.keyframe_store import StoreHeader
+
 # "nvlk" marks our files.
 APPLICATION_ID = 0x6E766C6B
 # Three descriptors of the shipped model fit into a page; in SQLite's own 4096 bytes only one does.
 PAGE_BYTES = 8192
-# Changes when older code could misread a file; migrations.py has the way from each earlier one.
-VERSION = 2
 
 _POSE = """frame_id TEXT NOT NULL, child_frame_id TEXT NOT NULL, position_m BLOB NOT NULL,
     orientation_xyzw BLOB NOT NULL, covariance BLOB"""
 # Table -> its columns beside `keyframe` and `crc32`, which all of these have.
-DATA_TABLES = {
+_DATA_TABLES = {
     "odometry": _POSE,
-    "corrected_pose": _POSE,
+    "corrected_pose": f"{_POSE}, graph TEXT NOT NULL, solved_ns INTEGER NOT NULL",
     "camera_model": """width_px INTEGER NOT NULL, height_px INTEGER NOT NULL, distortion_model TEXT NOT NULL,
     k BLOB NOT NULL, d BLOB NOT NULL, baseline_m REAL""",
-    "local_features": """method TEXT NOT NULL, keypoints_px BLOB NOT NULL, is_binary INTEGER NOT NULL,
-    descriptors BLOB NOT NULL, points_m BLOB""",
+    "local_features": """method TEXT NOT NULL, keypoints_px BLOB NOT NULL, descriptor_type TEXT NOT NULL,
+    descriptor_length INTEGER NOT NULL, descriptors BLOB NOT NULL, points_m BLOB""",
     "thumbnail": "jpeg BLOB NOT NULL",
 }
 _TABLES = {
@@ -46,69 +32,98 @@ _TABLES = {
     camera TEXT NOT NULL, map TEXT NOT NULL, crc32 INTEGER NOT NULL""",
     "keyframe": """id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES session (id),
     number INTEGER NOT NULL, stamp_ns INTEGER NOT NULL, crc32 INTEGER NOT NULL, UNIQUE (session, number)""",
-    "descriptor": """keyframe INTEGER PRIMARY KEY, vector BLOB NOT NULL, crc32 INTEGER NOT NULL""",
+    "descriptor": "keyframe INTEGER PRIMARY KEY, vector BLOB NOT NULL, crc32 INTEGER NOT NULL",
 } | {
     table: f"keyframe INTEGER PRIMARY KEY, {columns}, crc32 INTEGER NOT NULL"
-    for table, columns in DATA_TABLES.items()
+    for table, columns in _DATA_TABLES.items()
 }
-
-
-def checksum(*values: object) -> int:
-    """Of the values of a row: numbers, texts, bytes or None."""
-    crc = 0
-    for value in values:
-        content = value if isinstance(value, bytes) else repr(value).encode()
-        crc = zlib.crc32(content, zlib.crc32(b"%d " % len(content), crc))
-    return crc
+# Tables with rows of single keyframes, by the keyframe's id in the file.
+OF_KEYFRAMES = ("descriptor", *_DATA_TABLES)
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Makes the tables of an empty file, in the transaction at hand."""
-    for table, columns in _TABLES.items():
-        connection.execute(f"CREATE TABLE {table} ({columns})")
+    """Makes the tables, in the transaction at hand."""
+    for statement in _statements().values():
+        connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def insert_session(
-    connection: sqlite3.Connection, uuid: str, robot: str, camera: str, map: str
-) -> int:
-    """Returns its id in the file."""
-    cursor = connection.execute(
-        "INSERT INTO session (uuid, robot, camera, map, crc32) VALUES (?, ?, ?, ?, ?)",
-        (uuid, robot, camera, map, checksum(uuid, robot, camera, map)),
-    )
-    return int(cursor.lastrowid or 0)
+def is_intact(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are those that `create` makes, and nothing in the file acts by itself."""
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    (acting,) = connection.execute(
+        "SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')"
+    ).fetchone()
+    return not acting and _statements().items() <= found.items()
 
 
-def insert_keyframes(
-    connection: sqlite3.Connection, rows: Iterable[tuple[int, int, int, int, bytes]]
-) -> None:
-    """rows: id, id of the session, number, stamp_ns and descriptor."""
-    for keyframe, session, number, stamp_ns, vector in rows:
-        connection.execute(
-            "INSERT INTO keyframe (id, session, number, stamp_ns, crc32) VALUES (?, ?, ?, ?, ?)",
-            (keyframe, session, number, stamp_ns, checksum(keyframe, session, number, stamp_ns)),
-        )
-        connection.execute(
-            "INSERT INTO descriptor (keyframe, vector, crc32) VALUES (?, ?, ?)",
-            (keyframe, vector, checksum(keyframe, vector)),
-        )
+def _statements() -> dict[str, str]:
+    return {table: f"CREATE TABLE {table} ({columns})" for table, columns in _TABLES.items()}
+
+
+def checksum(*values: object) -> int:
+    """CRC-32 of a row: of its numbers and texts as a list in ASCII, then of its bytes.
+
+    SQLite finds out that a file is cut short, but not that bits of it have flipped.
+    """
+    plain = [len(each) if isinstance(each, bytes) else each for each in values]
+    crc = zlib.crc32(ascii(plain).encode())
+    for each in values:
+        if isinstance(each, bytes):
+            crc = zlib.crc32(each, crc)
+    return crc
 
 
 def write_header(
-    connection: sqlite3.Connection,
-    database_id: str,
-    fingerprint: str,
-    dims: int,
-    revision: int,
-    keyframes: int,
+    connection: sqlite3.Connection, header: StoreHeader, revision: int, keyframes: int
 ) -> None:
     """Takes the place of the one that was there."""
-    values = (database_id, fingerprint, dims, revision, keyframes)
+    values = (header.database_id, header.fingerprint, header.dims, revision, keyframes)
     connection.execute("DELETE FROM header")
     connection.execute(
         "INSERT INTO header (database_id, fingerprint, dims, revision, keyframes, crc32) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         (*values, checksum(*values)),
     )
+
+
+def insert_keyframes(
+    connection: sqlite3.Connection, rows: Iterable[tuple[Keyframe, bytes]]
+) -> None:
+    """Adds keyframes, their sessions and their descriptors at the end. Raises sqlite3.Error."""
+    sessions: dict[str, int] = dict(connection.execute("SELECT uuid, id FROM session"))
+    for number, (keyframe, vector) in enumerate(rows, _last(connection, "keyframe") + 1):
+        uuid = keyframe.session.uuid
+        if uuid not in sessions:
+            sessions[uuid] = _insert_session(connection, keyframe.session)
+        # int, because SQLite takes no NumPy integers.
+        values = number, sessions[uuid], int(keyframe.number), int(keyframe.stamp_ns)
+        try:
+            connection.execute(
+                "INSERT INTO keyframe (id, session, number, stamp_ns, crc32) VALUES (?, ?, ?, ?, ?)",
+                (*values, checksum(*values)),
+            )
+        except sqlite3.IntegrityError:
+            raise sqlite3.IntegrityError(
+                f"keyframe {keyframe} is stored already, and a name can be used only once"
+            ) from None
+        connection.execute(
+            "INSERT INTO descriptor (keyframe, vector, crc32) VALUES (?, ?, ?)",
+            (number, vector, checksum(number, vector)),
+        )
+
+
+def _insert_session(connection: sqlite3.Connection, session: Session) -> int:
+    """Returns its id in the file."""
+    number, stream = _last(connection, "session") + 1, session.stream
+    values = number, session.uuid, stream.robot, stream.camera, session.map
+    connection.execute(
+        "INSERT INTO session (id, uuid, robot, camera, map, crc32) VALUES (?, ?, ?, ?, ?, ?)",
+        (*values, checksum(*values)),
+    )
+    return number
+
+
+def _last(connection: sqlite3.Connection, table: str) -> int:
+    (last,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
+    return int(last)

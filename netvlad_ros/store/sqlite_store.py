@@ -4,21 +4,24 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.keyframe import Keyframe, Session, Stream
-from netvlad_ros.store import migrations, schema
+from netvlad_ros.keyframe import SHOWN_DIGITS, Keyframe, Session, Stream
+from netvlad_ros.store import migrations, schema, sqlite_file
+from netvlad_ros.store.keyframe_data import Table
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
 from netvlad_ros.store.schema import checksum
 
-# How long to wait for another process that has the file open; a robot has no more time than that.
-LOCK_TIMEOUT_S = 1.0
-# Keyframes are read so many at a time.
+T = TypeVar("T")
+
+# Keyframes are read so many at a time, or fewer if their descriptors take more than this.
 BLOCK_ROWS = 4096
+BLOCK_BYTES = 16 << 20
 
 
 class SqliteStore:
@@ -30,27 +33,27 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._known: tuple[str, int] | None = (
-            None  # database_id and revision of what was loaded or saved
-        )
+        # database_id and revision of what was loaded or saved last.
+        self._known: tuple[str, int] | None = None
 
     def check_place(self) -> None:
-        """Raises DatabaseError if no file could be written here; makes none."""
-        # os.path, because unlike Path's methods it never raises.
-        if os.path.isdir(self.path):  # noqa: PTH112
-            raise DatabaseError(f"{self.path}: it is a folder; choose the name of a file.")
-        place = self.path if os.path.exists(self.path) else self.path.parent  # noqa: PTH110
-        if not os.access(self.path.parent, os.W_OK | os.X_OK) or not os.access(place, os.W_OK):
-            raise DatabaseError(
-                f"{self.path}: the folder {self.path.parent} does not exist or may not be written; make it, "
-                "change its permissions, or choose another place."
-            )
+        """Raises DatabaseError if no file could be written here; makes none, and looks into none."""
+        sqlite_file.refuse_place(self.path)
+
+    def check(self) -> None:
+        """See KeyframeStore."""
+        self.check_place()
+        if self._is_there():
+            with self._connection("read") as connection:
+                sqlite_file.version(self.path, connection)
+
+    def holds_last_save(self) -> bool:
+        """See KeyframeStore."""
+        return self._known is not None and self._is_there()
 
     def load(self) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
-        """See KeyframeStore."""
-        if not os.path.isfile(self.path):  # noqa: PTH113 - never raises
-            raise DatabaseError(f"{self.path}: there is no such database file; a save makes one.")
-        with self._errors("read"):
+        """See KeyframeStore. Until the last block was read, nobody can write to the file."""
+        with sqlite_file.errors(self.path, "read"):
             connection = self._open_up_to_date()
             try:
                 header, revision, keyframes = self._header(connection)
@@ -62,49 +65,84 @@ class SqliteStore:
 
     def save(self, header: StoreHeader, changes: Changes) -> None:
         """See KeyframeStore."""
-        is_new = not os.path.exists(self.path)  # noqa: PTH110 - never raises
-        try:
-            with (
-                self._errors("write"),
-                contextlib.closing(self._connect()) as connection,
-                connection,
-            ):
-                revision = self._write(connection, header, changes)
-        except BaseException:
-            if is_new:  # what is left of it would be in the way
-                with contextlib.suppress(OSError):
-                    self._remove_if_empty()
-            raise
+        sqlite_file.refuse_other_than_file(self.path)
+        with (
+            self._nothing_left_behind(),
+            self._connection("write") as connection,
+            connection,
+        ):
+            revision = self._write(connection, header, changes)
         self._known = header.database_id, revision
+
+    def read(self, table: Table[T], names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], T]:
+        """What is stored of these keyframes, by their names; those of which nothing is are left out.
+
+        Reads neither descriptors nor other tables. Raises DatabaseError.
+        """
+        columns = ", ".join(f"{table.name}.{column}" for column in (*table.columns, "crc32"))
+        query = (
+            f"SELECT keyframe.id, {columns} FROM session JOIN keyframe ON keyframe.session = session.id "
+            f"JOIN {table.name} ON {table.name}.keyframe = keyframe.id "
+            "WHERE session.uuid = ? AND keyframe.number = ?"
+        )
+        with (
+            sqlite_file.errors(self.path, "read"),
+            contextlib.closing(self._open_up_to_date()) as connection,
+        ):
+            rows = ((name, connection.execute(query, name).fetchone()) for name in names)
+            return {name: self._value(table, name, row) for name, row in rows if row is not None}
+
+    def write(self, table: Table[T], values: Mapping[tuple[str, int], T]) -> None:
+        """Keeps this of keyframes that are stored already, in place of what was known before; all or nothing.
+
+        Raises DatabaseError; ValueError if an array has the wrong shape.
+        """
+        self._refuse_absence()
+        columns = ("keyframe", *table.columns, "crc32")
+        statement = (
+            f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) "
+            f"VALUES ({', '.join('?' * len(columns))})"
+        )
+        with self._connection("write") as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self._bring_up_to_date(connection, self._version(connection))
+            for name, value in values.items():
+                keyframe = _id(connection, name)
+                if keyframe is None:
+                    raise DatabaseError(
+                        f"{self.path}: holds no keyframe {_shown(name)}; save the keyframe first."
+                    )
+                row = (keyframe, *table.to_row(value))
+                connection.execute(statement, (*row, checksum(*row)))
 
     # --- Writing --------------------------------------------------------------------------------------
 
     def _write(self, connection: sqlite3.Connection, header: StoreHeader, changes: Changes) -> int:
         """Returns the new revision."""
-        if not self._version(connection):
+        if not sqlite_file.version(self.path, connection):
             connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
-        version = self._version(connection)
-        if not version:
-            schema.create(connection)
-            known, revision, count = header, 0, 0
-        else:
-            self._migrate(connection, version)
+        version = sqlite_file.version(self.path, connection)
+        if version:
+            self._bring_up_to_date(connection, version)
             known, revision, count = self._header(connection)
             self._refuse_loss(known, revision, count, header)
+        elif self._known is not None and not changes.cleared:
+            raise DatabaseError(
+                f"{self.path}: the file was removed or emptied by somebody else; save all keyframes, or "
+                "to another file."
+            )
+        else:
+            schema.create(connection)
+            migrations.migrate(connection, migrations.CREATED_VERSION)
+            known, revision, count = header, 0, 0
         if changes.cleared or known.database_id != header.database_id:
-            self._clear(connection)
+            for table in ("session", "keyframe", *schema.OF_KEYFRAMES):
+                connection.execute(f"DELETE FROM {table}")
             count = 0
-        count -= self._remove(connection, changes)
-        count += self._add(connection, header, changes)
-        schema.write_header(
-            connection,
-            header.database_id,
-            header.fingerprint,
-            header.dims,
-            revision + 1,
-            count,
-        )
+        count -= sum(_remove(connection, keyframe.name) for keyframe in changes.removed)
+        count += sum(self._add(connection, header.dims, block) for block in changes.added)
+        schema.write_header(connection, header, revision + 1, count)
         return revision + 1
 
     def _refuse_loss(
@@ -112,114 +150,80 @@ class SqliteStore:
     ) -> None:
         """Raises DatabaseError if there are keyframes that this database does not know of."""
         remedy = "which would be lost; load it first to add to it, or save to another file."
-        if not count and before.database_id != header.database_id:
-            return
         if before.database_id != header.database_id:
-            raise DatabaseError(
-                f"{self.path}: holds {count} keyframes of another database (model {before.fingerprint}), "
-                f"{remedy}"
-            )
-        if self._known != (before.database_id, revision):
+            if count:
+                raise DatabaseError(
+                    f"{self.path}: holds {count} keyframes of another database (model "
+                    f"{before.fingerprint}), {remedy}"
+                )
+        elif self._known != (before.database_id, revision):
             raise DatabaseError(
                 f"{self.path}: holds keyframes that were saved after this database was loaded, {remedy}"
             )
 
-    def _clear(self, connection: sqlite3.Connection) -> None:
-        for table in ("session", "keyframe", "descriptor", *schema.DATA_TABLES):
-            connection.execute(f"DELETE FROM {table}")
-
-    def _remove(self, connection: sqlite3.Connection, changes: Changes) -> int:
-        """Returns how many keyframes are gone."""
-        gone = 0
-        for keyframe in changes.removed:
-            row = connection.execute(
-                "SELECT keyframe.id FROM keyframe JOIN session ON session.id = keyframe.session "
-                "WHERE session.uuid = ? AND keyframe.number = ?",
-                keyframe.name,
-            ).fetchone()
-            if row is None:  # was added and removed between two saves
-                continue
-            connection.execute("DELETE FROM keyframe WHERE id = ?", row)
-            for table in ("descriptor", *schema.DATA_TABLES):
-                connection.execute(f"DELETE FROM {table} WHERE keyframe = ?", row)
-            gone += 1
-        return gone
-
-    def _add(self, connection: sqlite3.Connection, header: StoreHeader, changes: Changes) -> int:
+    def _add(self, connection: sqlite3.Connection, dims: int, block: StoredKeyframes) -> int:
         """Returns how many keyframes have come."""
-        sessions: dict[str, int] = dict(connection.execute("SELECT uuid, id FROM session"))
-        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM keyframe").fetchone()
-        first = last
-        for block in changes.added:
-            for keyframe in block.keyframes:
-                session = keyframe.session
-                if session.uuid not in sessions:
-                    sessions[session.uuid] = schema.insert_session(
-                        connection,
-                        session.uuid,
-                        session.stream.robot,
-                        session.stream.camera,
-                        session.map,
-                    )
-            vectors = np.ascontiguousarray(block.descriptors, "<f4").reshape(-1, header.dims)
-            schema.insert_keyframes(
-                connection,
-                (
-                    (row, sessions[each.session.uuid], each.number, each.stamp_ns, vector.tobytes())
-                    for row, (each, vector) in enumerate(
-                        zip(block.keyframes, vectors, strict=True), last + 1
-                    )
-                ),
-            )
-            last += len(block.keyframes)
-        return int(last - first)
+        vectors = np.ascontiguousarray(block.descriptors, "<f4").reshape(-1, dims)
+        contents = (vector.tobytes() for vector in vectors)
+        schema.insert_keyframes(connection, zip(block.keyframes, contents, strict=True))
+        return len(vectors)
 
-    def _remove_if_empty(self) -> None:
-        if self.path.stat().st_size == 0:
-            self.path.unlink()
-            Path(f"{self.path}-journal").unlink(missing_ok=True)
+    @contextlib.contextmanager
+    def _nothing_left_behind(self) -> Iterator[None]:
+        """Removes the empty file that a failed first save leaves, which would look like a damaged one."""
+        is_new = not os.path.exists(self.path)  # noqa: PTH110 - never raises
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                # With a journal, another process is in the middle of its first save.
+                in_use = Path(f"{self.path}-journal").exists()
+                if is_new and not in_use and self.path.stat().st_size == 0:
+                    self.path.unlink()
+            raise
 
     # --- Reading --------------------------------------------------------------------------------------
 
     def _open_up_to_date(self) -> sqlite3.Connection:
         """A connection in the middle of reading, to a file or a copy in memory that has today's tables."""
-        connection = self._connect()
+        self._refuse_absence()
+        connection = sqlite_file.connect(self.path)
         try:
             connection.execute("BEGIN")
             version = self._version(connection)
-            if not version:
-                raise DatabaseError(
-                    f"{self.path}: holds nothing yet; its first save was cut short."
-                )
-            if version == schema.VERSION:
-                return connection
-            connection.execute("ROLLBACK")
-            return self._migrated(connection, version)
+            if version < migrations.VERSION:
+                connection.execute("ROLLBACK")
+                connection = self._migrated(connection)
+                connection.execute("BEGIN")
         except BaseException:
             connection.close()
             raise
+        return connection
 
-    def _migrated(self, connection: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    def _migrated(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """In the file, or in a copy in memory where the file can't be written."""
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            self._migrate(connection, version)
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                self._bring_up_to_date(connection, self._version(connection))
         except sqlite3.OperationalError as error:
-            if "readonly" not in str(error):
+            if "locked" in str(error):
                 raise
-            connection.execute("ROLLBACK")
             copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             with contextlib.closing(connection):
                 connection.backup(copy)
-            connection = copy
-            connection.execute("BEGIN")
-            self._migrate(connection, version)
-        connection.execute("COMMIT")
-        connection.execute("BEGIN")
+            copy.execute("BEGIN")
+            self._bring_up_to_date(copy, self._version(copy))
+            copy.execute("COMMIT")
+            return copy
+        # Without the pages of the old tables, and with those of today's size; it does without, too.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
+            connection.execute("VACUUM")
         return connection
 
-    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
-        if version == schema.VERSION:
+    def _bring_up_to_date(self, connection: sqlite3.Connection, version: int) -> None:
+        if version == migrations.VERSION:
             return
         try:
             migrations.migrate(connection, version)
@@ -231,14 +235,19 @@ class SqliteStore:
         row = connection.execute(
             "SELECT database_id, fingerprint, dims, revision, keyframes, crc32 FROM header"
         ).fetchone()
-        if row is None or row[5] != checksum(*row[:5]) or type(row[2]) is not int or row[2] < 1:
+        if (
+            row is None
+            or [type(each) for each in row] != [str, str, int, int, int, int]
+            or row[5] != checksum(*row[:5])
+            or row[2] < 1
+        ):
             raise DatabaseError(f"{self.path}: the header is damaged; restore a copy of the file.")
         return StoreHeader(*row[:3]), row[3], row[4]
 
     def _blocks(
         self, connection: sqlite3.Connection, header: StoreHeader, count: int
     ) -> Iterator[StoredKeyframes]:
-        with self._errors("read"), contextlib.closing(connection):
+        with sqlite_file.errors(self.path, "read"), contextlib.closing(connection):
             sessions = self._sessions(connection)
             rows = connection.execute(
                 "SELECT keyframe.id, session, number, stamp_ns, keyframe.crc32, vector, descriptor.crc32 "
@@ -246,112 +255,113 @@ class SqliteStore:
                 "ORDER BY keyframe.id"
             )
             found = 0
-            while block := rows.fetchmany(BLOCK_ROWS):
-                keyframes, vectors = [], np.empty((len(block), header.dims), np.float32)
-                for row, (
-                    keyframe,
-                    session,
-                    number,
-                    stamp_ns,
-                    crc,
-                    vector,
-                    vector_crc,
-                ) in enumerate(block):
-                    if (
-                        crc != checksum(keyframe, session, number, stamp_ns)
-                        or not isinstance(vector, bytes)
-                        or len(vector) != 4 * header.dims
-                        or vector_crc != checksum(keyframe, vector)
-                        or session not in sessions
-                    ):
-                        raise DatabaseError(
-                            f"{self.path}: keyframe {number} of session {session} is damaged; restore a "
-                            "copy of the file."
-                        )
-                    keyframes.append(Keyframe(sessions[session], number, stamp_ns))
-                    vectors[row] = np.frombuffer(vector, "<f4")
+            at_once = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * header.dims)))
+            while block := rows.fetchmany(at_once):
+                keyframes = [self._keyframe(row, sessions, header.dims) for row in block]
+                vectors = np.frombuffer(b"".join(row[5] for row in block), "<f4")
                 found += len(block)
-                yield StoredKeyframes(keyframes, vectors)
+                yield StoredKeyframes(
+                    keyframes, vectors.astype(np.float32, copy=False).reshape(-1, header.dims)
+                )
             if found != count:
                 raise DatabaseError(
                     f"{self.path}: holds {found} of {count} keyframes, so it is damaged; restore a copy of "
                     "the file."
                 )
 
-    def _sessions(self, connection: sqlite3.Connection) -> dict[int, Session]:
+    def _keyframe(
+        self, row: tuple[object, ...], sessions: dict[object, Session], dims: int
+    ) -> Keyframe:
+        """Raises DatabaseError if anything in the row, or its vector, is not what was saved."""
+        keyframe, session, number, stamp_ns, crc, vector, vector_crc = row
+        if (
+            crc == checksum(keyframe, session, number, stamp_ns)
+            and isinstance(vector, bytes)
+            and len(vector) == 4 * dims
+            and vector_crc == checksum(keyframe, vector)
+            and session in sessions
+            and type(number) is int
+            and type(stamp_ns) is int
+        ):
+            return Keyframe(sessions[session], number, stamp_ns)
+        name = sessions[session].uuid[:SHOWN_DIGITS] if session in sessions else session
+        raise DatabaseError(
+            f"{self.path}: keyframe {name}/{number} is damaged; restore a copy of the file."
+        )
+
+    def _sessions(self, connection: sqlite3.Connection) -> dict[object, Session]:
         """By their ids in the file."""
-        sessions = {}
-        for number, uuid, robot, camera, map, crc in connection.execute(
+        sessions: dict[object, Session] = {}
+        for *row, crc in connection.execute(
             "SELECT id, uuid, robot, camera, map, crc32 FROM session"
         ):
-            if crc != checksum(uuid, robot, camera, map):
+            if [type(each) for each in row] != [int, str, str, str, str] or crc != checksum(*row):
                 raise DatabaseError(
-                    f"{self.path}: session {number} is damaged; restore a copy of the file."
+                    f"{self.path}: session {row[0]} is damaged; restore a copy of the file."
                 )
+            number, uuid, robot, camera, map = row
             sessions[number] = Session(uuid, Stream(robot, camera), map)
         return sessions
 
+    def _value(self, table: Table[T], name: tuple[str, int], row: tuple[object, ...]) -> T:
+        *content, crc = row
+        is_whole = crc == checksum(*content) and all(
+            isinstance(each, types)
+            for each, types in zip(content[1:], table.columns.values(), strict=True)
+        )
+        with contextlib.suppress(ValueError):
+            if is_whole:
+                return table.from_row(content[1:])
+        raise DatabaseError(
+            f"{self.path}: {table.name} of keyframe {_shown(name)} is damaged; restore a copy of the file."
+        )
+
     # --- The file -------------------------------------------------------------------------------------
 
-    def _connect(self) -> sqlite3.Connection:
-        # Autocommit, because transactions are begun by hand: Python's implicit ones leave out the schema. The
-        # blocks of a load may be read by another thread than the one that opened the file.
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, timeout=LOCK_TIMEOUT_S, check_same_thread=False
-        )
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
+    def _is_there(self) -> bool:
+        """Whether there is a file with something in it; what that is has to be seen."""
+        # os.path, because unlike Path's methods it never raises.
+        return os.path.isfile(self.path) and os.path.getsize(self.path) > 0  # noqa: PTH113, PTH202
+
+    def _refuse_absence(self) -> None:
+        if not os.path.isfile(self.path):  # noqa: PTH113 - never raises
+            raise DatabaseError(f"{self.path}: there is no such database file; a save makes one.")
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """0 for a file that holds nothing yet. Raises DatabaseError for a file that is not ours."""
-        (application,), (version,), (tables,) = (
-            connection.execute(query).fetchone()
-            for query in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
-            )
-        )
-        if tables == 0:
-            return 0
-        if application != schema.APPLICATION_ID:
-            raise DatabaseError(
-                f"{self.path}: is an SQLite file of another program; choose another name."
-            )
-        if not 1 <= version <= schema.VERSION:
-            raise DatabaseError(
-                f"{self.path}: has format {version}, this version reads 1 to {schema.VERSION}; update the "
-                "package."
-            )
-        return int(version)
+        version = sqlite_file.version(self.path, connection)
+        if not version:
+            raise DatabaseError(f"{self.path}: holds nothing yet; its first save was cut short.")
+        return version
 
     @contextlib.contextmanager
-    def _errors(self, purpose: str) -> Iterator[None]:
-        """SQLite's errors become DatabaseErrors that say what to do."""
-        try:
-            yield
-        except (sqlite3.Error, UnicodeDecodeError, MemoryError, OverflowError) as error:
-            raise DatabaseError(
-                f"{self.path}: can't {purpose} the database: {self._advice(error)}"
-            ) from None
-
-    def _advice(self, error: Exception) -> str:
-        text = str(error)
-        if os.path.isdir(self.path):  # noqa: PTH112 - never raises
-            return "it is a folder; choose the name of a file."
-        if "unable to open" in text:
-            return f"the folder {self.path.parent} does not exist or may not be written."
-        return next((advice for words, advice in _ADVICE.items() if words in text), f"{text}.")
+    def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        with (
+            sqlite_file.errors(self.path, purpose),
+            contextlib.closing(sqlite_file.connect(self.path)) as connection,
+        ):
+            yield connection
 
 
-# What is in SQLite's message, and what to tell the user then.
-_ADVICE = {
-    "full": "the disk is full; make room and save again, nothing that was saved before is lost.",
-    "disk I/O": "the disk refused, for a quota or a fault; nothing that was saved before is lost.",
-    "locked": "another process is writing it; give each database node a file of its own.",
-    "readonly": "the file may not be written; change its permissions or choose another name.",
-    "not a database": "the file is something else; choose another name.",
-    "malformed": "the file is damaged; restore a copy of it.",
-    "decode": "the file is damaged; restore a copy of it.",
-    "no such": "the file is damaged; restore a copy of it.",
-}
+def _id(connection: sqlite3.Connection, name: tuple[str, int]) -> int | None:
+    """Of a keyframe in the file; None if it is not there."""
+    row = connection.execute(
+        "SELECT keyframe.id FROM session JOIN keyframe ON keyframe.session = session.id "
+        "WHERE session.uuid = ? AND keyframe.number = ?",
+        name,
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _remove(connection: sqlite3.Connection, name: tuple[str, int]) -> bool:
+    """Whether it was there."""
+    keyframe = _id(connection, name)
+    if keyframe is None:
+        return False
+    connection.execute("DELETE FROM keyframe WHERE id = ?", (keyframe,))
+    for table in schema.OF_KEYFRAMES:
+        connection.execute(f"DELETE FROM {table} WHERE keyframe = ?", (keyframe,))
+    return True
+
+
+def _shown(name: tuple[str, int]) -> str:
+    return f"{name[0][:SHOWN_DIGITS]}/{name[1]}"

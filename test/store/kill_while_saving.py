@@ -9,6 +9,7 @@ A program of its own because it forks: loading the libraries anew for each round
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -16,44 +17,53 @@ from pathlib import Path
 
 import numpy as np
 
-from netvlad_ros.config import Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.keyframe import Keyframe, Session
+from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
 from netvlad_ros.store.sqlite_store import SqliteStore
 
-DIMS = 512
+HEADER = StoreHeader("d" * 32, "model", 512)
+SESSION = Session("5" * 32)
 ROUNDS_PER_FILE = 10
-EVERY_IMAGE = Config(
-    keyframes=KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.0),
-    database=DatabaseConfig(exclude_recent_s=0.0),
-)
+
+
+def keyframe(number: int) -> Keyframe:
+    return Keyframe(SESSION, number, number * 10**9)
 
 
 def descriptor(number: int) -> np.ndarray:
     """The same vector for the same number."""
-    row = np.random.default_rng(number).standard_normal(DIMS).astype(np.float32)
-    return row / np.linalg.norm(row)
+    return np.random.default_rng(number).standard_normal(HEADER.dims).astype(np.float32)
 
 
-def load(store: SqliteStore) -> KeyframeDatabase:
-    """What was saved; empty if nothing was."""
+def load(store: SqliteStore) -> int:
+    """How many keyframes there are, if they are the first ones that were saved."""
     try:
-        return KeyframeDatabase.load(store, EVERY_IMAGE)
+        _, blocks = store.load()
     except DatabaseError as error:
         if store.path.exists() and "holds nothing yet" not in str(error):
             raise
-        return KeyframeDatabase(EVERY_IMAGE)
+        return 0
+    count = 0
+    for block in blocks:
+        for each, row in zip(block.keyframes, block.descriptors, strict=True):
+            assert each == keyframe(count)
+            assert np.array_equal(row, descriptor(count))
+            count += 1
+    return count
 
 
 def add_and_save_for_ever(path: Path, acknowledge: int) -> None:
     """Writes the number of keyframes to a pipe after each save."""
     store = SqliteStore(path)
-    database = load(store)
+    count = load(store)
     while True:
-        for number in range(len(database), len(database) + 1 + len(database) % 4):
-            database.observe(descriptor(number), (1 + number) * 10**9, "model")
-        database.save(store)
-        os.write(acknowledge, f"{len(database)}\n".encode())
+        numbers = range(count, count + 1 + count % 4)
+        rows = np.array([descriptor(number) for number in numbers])
+        block = StoredKeyframes([keyframe(number) for number in numbers], rows)
+        store.save(HEADER, Changes(False, [], [block]))
+        count += len(numbers)
+        os.write(acknowledge, f"{count}\n".encode())
 
 
 def killed(path: Path, after_s: float) -> int:
@@ -75,24 +85,30 @@ def killed(path: Path, after_s: float) -> int:
     return int(acknowledged[-1]) if acknowledged else 0
 
 
+def copied_without_journal(path: Path) -> int | None:
+    """How many keyframes a copy of the file alone has, in the middle of a save; None if it is refused."""
+    copy = SqliteStore(shutil.copy(path, path.with_name("copy.db")))
+    try:
+        return load(copy)
+    except DatabaseError:
+        return None
+
+
 def main(path: Path, rounds: int) -> None:
     rng = random.Random(1)
     saved = 0
     for number in range(rounds):
         if number % ROUNDS_PER_FILE == 0:
-            path.unlink(missing_ok=True)
+            for each in path.parent.glob(f"{path.name}*"):
+                each.unlink()
             saved = 0
         saved = max(saved, killed(path, after_s=rng.uniform(0.0, 0.1)))
         interrupted = Path(f"{path}-journal").exists()
-        database = load(SqliteStore(path))
-        assert len(database) >= saved, f"{saved} keyframes were saved, {len(database)} are left"
-        index = database._index
-        assert index is not None or not len(database)
-        for position, keyframe in enumerate(database.keyframes):
-            assert keyframe.stamp_ns == (1 + position) * 10**9
-            assert index is not None
-            assert np.array_equal(index.vectors(np.array([position]))[0], descriptor(position))
-        saved = len(database)
+        copied = copied_without_journal(path) if interrupted else None
+        count = load(SqliteStore(path))
+        assert count >= saved, f"{saved} keyframes were saved, {count} are left"
+        assert copied is None or copied >= saved, f"a copy has {copied} of {saved} keyframes"
+        saved = count
         line = json.dumps({"keyframes": saved, "in the middle of a save": interrupted})
         sys.stdout.write(f"{line}\n")
 

@@ -19,7 +19,7 @@ import pytest
 
 from netvlad_ros.errors import DatabaseError
 from netvlad_ros.keyframe import Keyframe, Session, Stream
-from netvlad_ros.store import schema, sqlite_store
+from netvlad_ros.store import migrations, schema, sqlite_store
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
 from netvlad_ros.store.sqlite_store import SqliteStore
 
@@ -161,7 +161,8 @@ def test_rows_of_two_files_fit_into_one_without_new_names(tmp_path: Path):
 
 def test_a_name_can_not_be_stored_twice(path: Path):
     store = saved(path, 3)
-    assert "UNIQUE" in refusal(lambda: store.save(HEADER, added(1)), path)
+    sentence = refusal(lambda: store.save(HEADER, added(3, 1)), path)
+    assert "keyframe 00000000/1 is stored already" in sentence
     store.save(HEADER, added(3))
     assert content(path) == wanted(0, 1, 2, 3)
 
@@ -193,7 +194,9 @@ class TestVersion1:
         store = SqliteStore(path)
         header, blocks = store.load()
         before = [each for block in blocks for each in block.keyframes]
-        assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+        assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (
+            migrations.VERSION,
+        )
         block = StoredKeyframes(keyframes([0]), descriptor(0, 16)[None])
         store.save(header, Changes(False, before[:1], [block]))
         assert content(path)[1] == [*before[1:], *keyframes([0])]
