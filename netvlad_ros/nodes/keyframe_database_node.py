@@ -95,7 +95,10 @@ class KeyframeDatabaseNode(Node):
     def _configure(self, config: Config) -> None:
         if config.database.path != self._database.config.database.path:
             try:
-                self._store = self._store_at(config.database.path)
+                store = self._store_at(config.database.path)
+                if store is not None:
+                    store.check()
+                self._store = store
                 self._health.solved("place")
             except NetVLADError as error:
                 self._health.problem(
@@ -204,8 +207,14 @@ class KeyframeDatabaseNode(Node):
         return "the database is empty; the file is as it was until the next save or autosave"
 
     def _load_at_start(self) -> None:
-        """A file that can't be read is reported and left alone; the drive goes to another one."""
-        if self._store is None or not os.path.exists(self._store.path):  # noqa: PTH110 - never raises
+        """A file that can't be read is reported and left alone; the drive goes to another one.
+
+        Raises DatabaseError if there is no file and none could be written.
+        """
+        if self._store is None:
+            return
+        if not self._store.holds_anything():
+            self._store.check()
             return
         try:
             self.get_logger().info(self._loaded(self._store))
@@ -215,16 +224,11 @@ class KeyframeDatabaseNode(Node):
             self._health.problem("map", sentence, lasting=True)
 
     def _store_at(self, path: str) -> SqliteStore | None:
-        """The store of a file, one for each, as it knows what it holds.
-
-        Raises DatabaseError if no file can be written there.
-        """
+        """The store of a file, one for each, as it knows what it holds."""
         if not path:
             return None
         file = Path(os.path.expanduser(path))  # noqa: PTH111 - never raises
-        store = self._stores.setdefault(file, SqliteStore(file))
-        store.check_place()
-        return store
+        return self._stores.setdefault(file, SqliteStore(file))
 
     def _beside(self, store: SqliteStore) -> SqliteStore:
         """A new file for what the configured one can't take."""

@@ -170,7 +170,7 @@ class KeyframeDatabase:
 
     def has_unsaved_changes(self, store: KeyframeStore) -> bool:
         """Whether keyframes were added or removed since the last save to, or load from, this store."""
-        return self._history != self._saved.get(store, _History())
+        return self._history != (self._known_to(store) or _History())
 
     def unsaved(self, store: KeyframeStore) -> "Unsaved":
         """What changed since then, for another thread to save; keyframes may be added meanwhile.
@@ -179,14 +179,14 @@ class KeyframeDatabase:
         """
         if self._index is None:
             raise DatabaseError("there is nothing to save: no descriptor has arrived yet.")
-        known, now = self._saved.get(store, _History()), replace(self._history)
-        cleared = known.resets != now.resets
-        start = 0 if cleared else known.next_id
+        known, now = self._known_to(store), replace(self._history)
+        cleared = known is None or known.resets != now.resets
+        start = 0 if known is None or cleared else known.next_id
         new = [each for each in self._keyframes if each >= start] if start < now.next_id else []
-        removed = now.removed if cleared else now.removed[len(known.removed) :]
+        removed = () if known is None or cleared else now.removed[len(known.removed) :]
         header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
         added = _blocks(self._index, new, [self._keyframes[each] for each in new])
-        return Unsaved(store, header, Changes(cleared, () if cleared else removed, added), now)
+        return Unsaved(store, header, Changes(cleared, removed, added), now)
 
     def mark_saved(self, unsaved: "Unsaved") -> None:
         """Notes that this is on disk; to be called by the thread that adds keyframes."""
@@ -197,6 +197,10 @@ class KeyframeDatabase:
         unsaved = self.unsaved(store)
         unsaved.write()
         self.mark_saved(unsaved)
+
+    def _known_to(self, store: KeyframeStore) -> "_History | None":
+        """None for a store that has nothing of this, also if somebody removed what was saved."""
+        return self._saved.get(store) if store.holds_last_save() else None
 
     # --- Parts of the above ---------------------------------------------------------------------------
 

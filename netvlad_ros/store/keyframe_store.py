@@ -50,7 +50,10 @@ class KeyframeStore(Protocol):
     """Holds the keyframes of one database; only one process may write to it."""
 
     def check(self) -> None:
-        """Raises DatabaseError if nothing could be saved here, or what is here is no store; makes nothing."""
+        """Raises DatabaseError if what is here is no store, or nothing is and no store could be made.
+
+        Makes nothing. A store that can only be read is none of its business.
+        """
 
     def holds_last_save(self) -> bool:
         """False if what this object last loaded or saved is gone, or if there never was any.

@@ -16,21 +16,19 @@ LOCK_TIMEOUT_S = 1.0
 
 
 def refuse_place(path: Path) -> None:
-    """Raises DatabaseError if no file could be written here; makes none."""
+    """Raises DatabaseError if no new file could be written here; makes none."""
     refuse_other_than_file(path)
     folder = path.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
+    # os.path, because unlike Path's methods it never raises.
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
         raise DatabaseError(
             f"{path}: the folder {folder} does not exist or may not be written; make it, change its "
             "permissions, or choose another place."
         )
-    if os.path.exists(path) and not os.access(path, os.W_OK):  # noqa: PTH110 - never raises
-        raise DatabaseError(f"{path}: {_READ_ONLY}")
 
 
 def refuse_other_than_file(path: Path) -> None:
     """Raises DatabaseError for a folder or a device, and for a name that no file can have."""
-    # os.path, because unlike Path's methods it never raises.
     if os.path.isdir(path):  # noqa: PTH112
         raise DatabaseError(f"{path}: it is a folder; choose the name of a file.")
     is_other = os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
@@ -93,14 +91,13 @@ def errors(path: Path, purpose: str) -> Iterator[None]:
         raise DatabaseError(f"{path}: can't {purpose} the database: {advice}") from None
 
 
-_READ_ONLY = "the file may not be written; change its permissions or choose another name."
 _DAMAGED = "the file is damaged; restore a copy of it."
 # What is in SQLite's message, and what to tell the user then.
 _ADVICE = {
     "full": "the disk is full; make room and save again, nothing that was saved before is lost.",
     "disk I/O": "the disk refused, for a quota or a fault; nothing that was saved before is lost.",
     "locked": "another process is writing it; give each database node a file of its own.",
-    "readonly": _READ_ONLY,
+    "readonly": "the file may not be written; change its permissions or choose another name.",
     "not a database": "the file is something else; choose another name.",
     "malformed": _DAMAGED,
     "decode": _DAMAGED,

@@ -36,20 +36,22 @@ class SqliteStore:
         # database_id and revision of what was loaded or saved last.
         self._known: tuple[str, int] | None = None
 
-    def check_place(self) -> None:
-        """Raises DatabaseError if no file could be written here; makes none, and looks into none."""
-        sqlite_file.refuse_place(self.path)
-
     def check(self) -> None:
         """See KeyframeStore."""
-        self.check_place()
-        if self._is_there():
-            with self._connection("read") as connection:
-                sqlite_file.version(self.path, connection)
+        if not self.holds_anything():
+            sqlite_file.refuse_place(self.path)
+            return
+        with self._connection("read") as connection:
+            sqlite_file.version(self.path, connection)
+
+    def holds_anything(self) -> bool:
+        """Whether there is a file with something in it, whatever that is."""
+        # os.path, because unlike Path's methods it never raises.
+        return os.path.isfile(self.path) and os.path.getsize(self.path) > 0  # noqa: PTH113, PTH202
 
     def holds_last_save(self) -> bool:
         """See KeyframeStore."""
-        return self._known is not None and self._is_there()
+        return self._known is not None and self.holds_anything()
 
     def load(self) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
         """See KeyframeStore. Until the last block was read, nobody can write to the file."""
@@ -317,11 +319,6 @@ class SqliteStore:
         )
 
     # --- The file -------------------------------------------------------------------------------------
-
-    def _is_there(self) -> bool:
-        """Whether there is a file with something in it; what that is has to be seen."""
-        # os.path, because unlike Path's methods it never raises.
-        return os.path.isfile(self.path) and os.path.getsize(self.path) > 0  # noqa: PTH113, PTH202
 
     def _refuse_absence(self) -> None:
         if not os.path.isfile(self.path):  # noqa: PTH113 - never raises

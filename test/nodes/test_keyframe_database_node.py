@@ -17,7 +17,8 @@ from live_nodes import NodeProcess, Start, stamp, stamp_ns
 from netvlad_ros.errors import DatabaseError
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
 from netvlad_ros.retrieval.database import KeyframeDatabase
-from netvlad_ros.store.sqlite_store import LOCK_TIMEOUT_S, SqliteStore
+from netvlad_ros.store.sqlite_file import LOCK_TIMEOUT_S
+from netvlad_ros.store.sqlite_store import SqliteStore
 
 SECOND = 1_000_000_000
 DIMS = 16

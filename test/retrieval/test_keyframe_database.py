@@ -295,6 +295,19 @@ def test_another_file_gets_everything(tmp_path: Path):
     assert sizes == [6, 4]
 
 
+def test_a_file_that_somebody_removed_is_written_anew_with_everything(tmp_path: Path):
+    store = SqliteStore(tmp_path / "map.db")
+    database = KeyframeDatabase(configured())
+    drive(database, [1, 2])
+    database.save(store)
+    assert not database.has_unsaved_changes(store)
+    store.path.unlink()
+    assert database.has_unsaved_changes(store)
+    drive(database, [3], start_s=2.0)
+    database.save(store)
+    assert KeyframeDatabase.load(SqliteStore(store.path)).keyframes == database.keyframes
+
+
 def test_keyframes_can_be_removed():
     database = KeyframeDatabase(configured(recent_s=0.0))
     drive(database, [1, 2, 3])

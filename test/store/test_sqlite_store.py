@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import sqlite3
@@ -290,34 +291,89 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 class TestPlaces:
-    """Whether a file could be written is known before there is anything to write."""
+    """Whether there is a store, or could be one, is known before there is anything to write."""
 
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
             (".", "it is a folder; choose the name of a file."),
+            ("", "it is a folder; choose the name of a file."),
+            ("/", "it is a folder; choose the name of a file."),
+            ("/dev/null", "it is something else than a file; choose another name."),
+            ("map\0.db", "it is something else than a file; choose another name."),
             ("absent/map.db", "does not exist or may not be written"),
-            ("map.db/below", "does not exist or may not be written"),
+            ("empty.db/below", "does not exist or may not be written"),
+            ("text.db", "the file is something else; choose another name."),
+            ("foreign.db", "is an SQLite file of another program; choose another name."),
+            ("newer.db", "has format 3, this version reads 1 to 2; update the package."),
         ],
     )
-    def test_no_file_can_be_written_here(self, name: str, reason: str, tmp_path: Path):
-        (tmp_path / "map.db").touch()
-        with pytest.raises(DatabaseError, match=reason):
-            SqliteStore(tmp_path / name).check_place()
+    def test_nothing_can_be_loaded_or_saved_here(
+        self, name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (tmp_path / "empty.db").touch()
+        (tmp_path / "text.db").write_text("frame_id: map\n")
+        saved(tmp_path / "newer.db", 1)
+        for other in ("foreign.db", "newer.db"):
+            with contextlib.closing(sqlite3.connect(tmp_path / other)) as connection:
+                connection.execute("CREATE TABLE other (id INTEGER)")
+                connection.execute("PRAGMA user_version = 3")
+        monkeypatch.chdir(tmp_path)
+        before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+        with pytest.raises(DatabaseError, match=re.escape(reason)):
+            SqliteStore(name).check()
+        assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
 
-    def test_the_root_is_a_folder(self):
-        with pytest.raises(DatabaseError, match=r"^/: it is a folder"):
-            SqliteStore("/").check_place()
+    @pytest.mark.parametrize("name", [".", "/", "/dev/null", "absent/map.db"])
+    def test_a_save_is_refused_there_too(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(DatabaseError, match=r"choose|does not exist"):
+            SqliteStore(name).save(HEADER, added(1))
 
     def test_media_that_can_not_be_written(self, tmp_path: Path):
-        with read_only(tmp_path), pytest.raises(DatabaseError, match="may not be written"):
-            SqliteStore(tmp_path / "map.db").check_place()
+        saved(tmp_path / "full.db", 3)
+        with read_only(tmp_path):
+            with pytest.raises(DatabaseError, match="may not be written"):
+                SqliteStore(tmp_path / "map.db").check()
+            store = SqliteStore(tmp_path / "full.db")
+            store.check()
+            list(store.load()[1])
+            sentence = refusal(lambda: store.save(HEADER, added(3)), store.path)
+            assert "the file may not be written" in sentence
+        assert content(store.path) == wanted(0, 1, 2)
 
     def test_a_place_where_a_file_can_be_written_stays_empty(self, path: Path):
-        SqliteStore(path).check_place()
+        SqliteStore(path).check()
         assert not path.exists()
+        path.touch()
+        SqliteStore(path).check()
         saved(path, 1)
-        SqliteStore(path).check_place()
+        SqliteStore(path).check()
+
+    def test_a_name_that_means_something_to_sqlite_is_a_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        for name in (":memory:", "file:map.db?mode=memory"):
+            saved(Path(name), 2)
+            assert content(tmp_path / name) == wanted(0, 1)
+
+
+def test_a_file_that_somebody_removed_is_not_written_in_part(path: Path):
+    """The keyframes that were in it would be missing for good, and nobody would know."""
+    for remove in (path.unlink, lambda: path.write_bytes(b"")):
+        store = saved(path, 5)
+        assert store.holds_last_save()
+        remove()
+        assert not store.holds_last_save()
+        with pytest.raises(DatabaseError, match="removed or emptied by somebody else"):
+            store.save(HEADER, added(5))
+        assert not path.exists() or path.read_bytes() == b""
+        store.save(HEADER, added(*range(6), cleared=True))
+        assert content(path) == wanted(*range(6))
+        path.unlink()
 
 
 class TestRefusals:
