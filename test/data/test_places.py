@@ -3,13 +3,16 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from netvlad_ros.config import CameraConfig
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.data.places import PlaceDataset, PlaceImages, angle_between
-from netvlad_ros.errors import DatasetError
+from netvlad_ros.data.read_places import PlaceOptions, read_places, read_sequence
+from netvlad_ros.errors import DatasetError, ImageError
 
 
 def images(
@@ -143,3 +146,16 @@ def test_what_does_not_fit_together_is_refused():
     unknown = images(np.full((2, 2), np.nan))
     with pytest.raises(DatasetError, match="are not known"):
         PlaceDataset("x", unknown, line_of_two).positives(0)
+
+
+def test_what_is_known_of_the_camera_holds_for_the_images_of_a_sequence_and_of_a_set(
+    tmp_path: Path,
+) -> None:
+    for name in ("@1@2@a.png", "@3@4@b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((6, 8), np.uint8))
+    few = PlaceOptions(camera=CameraConfig(max_pixels=47))
+    for images in (read_places(tmp_path, few).database, read_sequence(tmp_path, few)):
+        with pytest.raises(ImageError, match="it has 8 x 6 pixels, expected at most 47"):
+            images.read(0)
+    assert read_places(tmp_path).database.read(0).shape == (6, 8, 3)
+    assert read_places(tmp_path, few).is_sequence == read_places(tmp_path).is_sequence
