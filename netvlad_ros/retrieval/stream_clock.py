@@ -95,14 +95,11 @@ class StreamClock:
         return Tick(session, self._drive_ns, jumped_ns)
 
     def _continued(self, stamp_ns: int, passed_ns: int | None) -> _Clock | None:
-        """The clock that shows this stamp next: the last one, unless it would have to make a leap."""
-        last = self._clocks[-1]
-        if 0 < stamp_ns - last.stamp_ns <= 2 * self._step_ns:
-            return last
+        """The clock that has to step least to show this stamp next; of equal ones the last."""
         steps = [
             (stamp_ns - clock.stamp_ns, -number)
             for number, clock in enumerate(self._clocks)
-            if stamp_ns - clock.stamp_ns > 0 and not self._was_set(clock, stamp_ns, passed_ns)
+            if 0 < stamp_ns - clock.stamp_ns and not self._was_set(clock, stamp_ns, passed_ns)
         ]
         return self._clocks[-min(steps)[1]] if steps else None
 
