@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.event_handler import QoSMessageLostInfo
 from rclpy.node import Node
-from rclpy.subscription import Subscription
 
 from netvlad_ros.config import DiagnosticsConfig
 from netvlad_ros.nodes.silence import large_message_advice, why_silent
+from netvlad_ros.nodes.subscriptions import MatchedSubscription
 
 # A problem with single messages is reported for as long as it was seen within this time.
 PROBLEM_MEMORY_S = 5.0
@@ -53,7 +52,7 @@ class Health:
         )
         self._problems: dict[str, tuple[str, float]] = {}  # kind -> sentence, when it expires
         self._logged: dict[str, tuple[str, float]] = {}  # kind -> last sentence, when
-        self._watched: Subscription | None = None
+        self._watched: MatchedSubscription | None = None
         self._may_be_quiet = False
         self._last_arrival_s = self._last_report_s = time.monotonic()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -62,7 +61,7 @@ class Health:
             config.period_s, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
 
-    def watch(self, subscription: Subscription, may_be_quiet: bool = False) -> None:
+    def watch(self, subscription: MatchedSubscription, may_be_quiet: bool = False) -> None:
         """From now on silence on this subscription is a problem, unless it may be quiet and is connected."""
         self._watched, self._may_be_quiet = subscription, may_be_quiet
         self._last_arrival_s = time.monotonic()
@@ -72,11 +71,11 @@ class Health:
         self.count("received")
         self._last_arrival_s = time.monotonic()
 
-    def lost(self, event: QoSMessageLostInfo) -> None:
+    def lost(self, number: int) -> None:
         """Messages of the watched subscription were sent but did not get here; a few are no problem."""
-        self.count("lost", event.total_count_change)
-        if self._watched is not None and event.total_count > self._counts["received"]:
-            advice = large_message_advice(self._watched)
+        self.count("lost", number)
+        if self._watched is not None and self._counts["lost"] > self._counts["received"]:
+            advice = large_message_advice(self._node, self._watched)
             self.problem("lost", f"most messages on {self._watched.topic_name} are lost{advice}.")
 
     def count(self, name: str, number: int = 1) -> None:

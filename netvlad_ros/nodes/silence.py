@@ -7,13 +7,12 @@ from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     QoSCompatibility,
-    QoSProfile,
     ReliabilityPolicy,
     qos_check_compatible,
 )
-from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from netvlad_ros.nodes.subscriptions import MatchedSubscription
 from netvlad_ros.nodes.transport import large_message_transport
 
 # What camera.compressed has to be for a topic of this type.
@@ -28,10 +27,9 @@ class Cause:
     is_connected: bool = False
 
 
-def why_silent(node: Node, subscription: Subscription) -> Cause:
+def why_silent(node: Node, subscription: MatchedSubscription) -> Cause:
     """The cause, as far as it can be told."""
-    topic, type_name = subscription.topic_name, _type_name(subscription)
-    wanted = subscription.qos_profile
+    topic, type_name = subscription.topic_name, subscription.type_name
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
         return Cause(_nobody_publishes(node, type_name))
@@ -39,30 +37,42 @@ def why_silent(node: Node, subscription: Subscription) -> Cause:
     if not of_type:
         return Cause(_other_type(publishers[0].topic_type, type_name))
     for publisher in of_type:
-        compatibility, reason = qos_check_compatible(publisher.qos_profile, wanted)
-        if compatibility == QoSCompatibility.ERROR:
-            return Cause(_incompatible(topic, publisher, wanted, reason))
+        if reason := _mismatch(publisher, subscription):
+            return Cause(_incompatible(publisher, subscription, reason))
     name = of_type[0].node_name
-    advice = large_message_advice(subscription) or "; its own diagnostics may say why"
+    advice = large_message_advice(node, subscription) or "; its own diagnostics may say why"
     silence = f"{name} is matched, but it sends nothing or its messages are lost{advice}."
     return Cause(silence, is_connected=True)
 
 
-def large_message_advice(subscription: Subscription) -> str:
+def large_message_advice(node: Node, subscription: MatchedSubscription) -> str:
     """What may be done about messages that get lost, as the end of a sentence; empty if nothing is known."""
-    best_effort = subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-    if _type_name(subscription) != "sensor_msgs/msg/Image" or not best_effort:
+    wanted = [profile.reliability for profile in subscription.profiles]
+    if (
+        subscription.type_name != "sensor_msgs/msg/Image"
+        or ReliabilityPolicy.BEST_EFFORT not in wanted
+    ):
         return ""
+    name = f"{subscription.parameter_prefix}.reliability"
+    publishers = node.get_publishers_info_by_topic(subscription.topic_name)
+    offered = [each.qos_profile.reliability for each in publishers]
+    if not subscription.is_matched and ReliabilityPolicy.RELIABLE in offered:
+        return f": the camera offers reliable; set {name} to best_available, or leave it out"
     return (
-        ": FastDDS drops best-effort messages above 0.5 MB between processes unless the camera's process too "
-        f"is started with {'='.join(large_message_transport())}; or subscribe to its compressed images "
-        "(camera.compressed)"
+        ": FastDDS drops best-effort messages above 0.5 MB between processes; let the camera publish "
+        f"reliably, or start its process too with {'='.join(large_message_transport())}, or subscribe to "
+        "its compressed images (camera.compressed)"
     )
 
 
-def _type_name(subscription: Subscription) -> str:
-    package = subscription.msg_type.__module__.split(".")[0]
-    return f"{package}/msg/{subscription.msg_type.__name__}"
+def _mismatch(publisher: TopicEndpointInfo, subscription: MatchedSubscription) -> str:
+    """Why none of our profiles fits; empty if one does."""
+    reason = ""
+    for profile in subscription.profiles:
+        compatibility, reason = qos_check_compatible(publisher.qos_profile, profile)
+        if compatibility != QoSCompatibility.ERROR:
+            return ""
+    return reason
 
 
 def _nobody_publishes(node: Node, type_name: str) -> str:
@@ -94,15 +104,20 @@ def _compressed_hint(published: str, wanted: str) -> str:
     return f"; set camera.compressed to {_COMPRESSED[published]}"
 
 
-def _incompatible(topic: str, publisher: TopicEndpointInfo, wanted: QoSProfile, reason: str) -> str:
+def _incompatible(
+    publisher: TopicEndpointInfo, subscription: MatchedSubscription, reason: str
+) -> str:
     """Names the policies that differ, and the parameter that changes ours."""
     name, offered = publisher.node_name, publisher.qos_profile
-    ours = f"qos_overrides.{topic}.subscription"
-    if (offered.reliability, wanted.reliability) == (
+    wanted, ours = subscription.profiles[0], subscription.parameter_prefix
+    if not subscription.is_matched and (offered.reliability, wanted.reliability) == (
         ReliabilityPolicy.BEST_EFFORT,
         ReliabilityPolicy.RELIABLE,
     ):
-        return f"{name} offers best effort, we ask for reliable; set {ours}.reliability to best_effort."
+        return (
+            f"{name} offers best effort, we ask for reliable; set {ours}.reliability to best_available, "
+            "or leave it out."
+        )
     if (offered.durability, wanted.durability) == (
         DurabilityPolicy.VOLATILE,
         DurabilityPolicy.TRANSIENT_LOCAL,

@@ -18,6 +18,7 @@ NEED_ROS = [
     "test_loop_closure_node.py",
     "test_parameters.py",
     "test_place_recognition.py",
+    "test_subscriptions.py",
     "test_transport.py",
     "test_whole_path.py",
 ]

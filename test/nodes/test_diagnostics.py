@@ -98,7 +98,7 @@ def test_a_camera_of_the_other_type_is_answered_with_the_parameter_to_set(
 @pytest.mark.parametrize(
     ("qos", "words"),
     [
-        (qos_profile_sensor_data, "subscription.reliability to best_effort"),
+        (qos_profile_sensor_data, "subscription.reliability to best_available"),
         (QoSProfile(depth=1), "subscription.durability to volatile"),
     ],
     ids=["reliability", "durability"],
@@ -114,7 +114,7 @@ def test_a_camera_that_offers_less_than_asked_for_is_answered_with_the_parameter
 def test_a_connected_but_silent_camera_is_answered_with_the_transport_profile(
     node: NodeProcess,
 ) -> None:
-    Camera(node).send(raw_image(picture()))
+    Camera(node, qos=qos_profile_sensor_data).send(raw_image(picture()))
     warns(node, "test is matched", "FASTDDS_DEFAULT_PROFILES_FILE=", "fastdds.xml")
 
 
