@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """MAT-files: structs, cells, text and arrays, read as plain data within limits.
 
-Unlike scipy's reader this one leaves out what is not wanted (the momentum of each weight is as large again),
-inflates only so much as a file of weights may hold, and reads large arrays into place.
+Not scipy's reader, which one wrong byte in a struct can end with a segmentation fault (scipy 1.17.1), which
+inflates 500 MB out of half a megabyte, and which reads what is not wanted too: the momentum of each weight is
+as large again. This one inflates only so much as a file of weights may hold.
 Reference: MathWorks, MAT-File Format, Version 7, chapter 1.
 """
 

@@ -3,6 +3,9 @@
 
 The file is mapped and walked field by field (protobuf wire format; tensorflow/core/framework/graph.proto,
 node_def.proto, attr_value.proto, tensor.proto). Nothing is run and nothing is copied before it is asked for.
+
+Not TensorFlow's own GraphDef, which reads a file whole: to recognise a graph of 596 MB, such as Open Model
+Zoo's, takes it 4 s and 1.1 GB instead of a millisecond and 2 MB, and to import it 640 MB more.
 """
 
 import math
