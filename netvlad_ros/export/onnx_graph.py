@@ -53,7 +53,7 @@ def onnx_model(network: NetVLADNetwork, size_px: tuple[int, int], precision: str
     graph = _Graph(ELEMENT_TYPES[precision])
     names = {id(network.input): INPUT}
     for layer in network.layers[1:]:
-        inputs = [names[id(each)] for each in _as_list(layer.input)]
+        inputs = [names[id(each)] for each in keras.tree.flatten(layer.input)]
         names[id(layer.output)] = _convert(graph, layer, inputs)
     graph.op("Identity", [graph.single(names[id(network.output)])], OUTPUT)
     made = helper.make_graph(
@@ -126,10 +126,6 @@ class _Graph:
         return self.constant(name, values, self.element)
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def _array(weight: Any) -> np.ndarray:
     return keras.ops.convert_to_numpy(weight)
 
@@ -173,7 +169,8 @@ def _grey(graph: _Graph, x: str, name: str) -> str:
 def _convolution(graph: _Graph, layer: Any, inputs: list[str]) -> str:
     is_depthwise = isinstance(layer, layers.DepthwiseConv2D)
     kernel = _array(layer.kernel)  # (h, w, in, out), or (h, w, channels, 1)
-    weights = [graph.weight(f"{layer.name}/kernel", _onnx_kernel(kernel, is_depthwise))]
+    theirs = kernel.transpose((2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1))
+    weights = [graph.weight(f"{layer.name}/kernel", theirs)]
     if layer.use_bias:
         weights.append(graph.weight(f"{layer.name}/bias", _array(layer.bias)))
     is_linear = layer.activation is keras.activations.linear
@@ -188,10 +185,6 @@ def _convolution(graph: _Graph, layer: Any, inputs: list[str]) -> str:
         group=kernel.shape[2] if is_depthwise else 1,
     )
     return x if is_linear else graph.op("Relu", [x], layer.name, half=graph.is_half)
-
-
-def _onnx_kernel(kernel: np.ndarray, is_depthwise: bool) -> np.ndarray:
-    return kernel.transpose((2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1))
 
 
 def _batch_normalisation(graph: _Graph, layer: Any, inputs: list[str]) -> str:

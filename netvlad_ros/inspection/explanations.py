@@ -4,7 +4,7 @@
 Each is a mistake that is easily made between two implementations of NetVLAD, and is tried out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,11 +183,7 @@ def _with_input(
     config = network.network
     if (offset, scale) != (config.input_offset, config.input_scale):
         other = InputNormalisation(config.channel_order, offset, scale)
-        yield Trial(meaning, {NORMALISATION_LAYER: _instead(other)})
-
-
-def _instead(other: Callable[[Any], Any]) -> Change:
-    return lambda _, x: other(x)
+        yield Trial(meaning, {NORMALISATION_LAYER: lambda _, x: other(x)})
 
 
 def _with_negative_centres(layer: keras.layers.Layer, x: Any) -> Any:

@@ -24,10 +24,11 @@ def layer_outputs(
     What no later layer needs is let go: a deep network takes the memory of its largest two or three outputs.
     """
     needed = Counter(id(tensor) for layer in network.layers for tensor in inputs_of(layer))
+    batch = keras.ops.convert_to_tensor(image[None], "float32")
     values: dict[int, Any] = {}
     for layer in network.layers:
         taken = [values[id(tensor)] for tensor in inputs_of(layer)]
-        x = (taken[0] if len(taken) == 1 else taken) if taken else _batch_of(image)
+        x = (taken[0] if len(taken) == 1 else taken) if taken else batch
         value = (changes or {}).get(layer.name, _as_it_is)(layer, x)
         values[id(layer.output)] = value
         for tensor in inputs_of(layer):
@@ -39,13 +40,7 @@ def layer_outputs(
 
 def inputs_of(layer: keras.layers.Layer) -> list[Any]:
     """The symbolic tensors that a layer takes; none for the input itself."""
-    if isinstance(layer, keras.layers.InputLayer):
-        return []
-    return layer.input if isinstance(layer.input, list) else [layer.input]
-
-
-def _batch_of(image: np.ndarray) -> Any:
-    return keras.ops.convert_to_tensor(image[None], "float32")
+    return [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
 
 
 def _as_it_is(layer: keras.layers.Layer, x: Any) -> Any:

@@ -164,17 +164,13 @@ def _first_kernel(model: NetVLADNetwork) -> str:
     ).kernel.path
 
 
-def _per_channel(values: tuple[float, ...]) -> np.ndarray:
-    return np.broadcast_to(np.asarray(values, np.float64), 3)
-
-
 def _colour_to_grey(model: NetVLADNetwork) -> NetVLADNetwork:
     """With g for every colour, sum_c w_c s_c (g - o) is one channel g - o with kernel sum_c w_c s_c.
 
     That needs one offset o: zeros are padded after it is subtracted, so where offsets differ, a bias could
     make up for it inside the image but not at its border. Then all three kernels are kept, for three times g.
     """
-    offset, scale = (_per_channel(each) for each in _input(model.network))
+    offset, scale = (np.broadcast_to(np.asarray(each), 3) for each in _input(model.network))
     if np.ptp(offset) > 0:
         return _rebuilt(model, {"channel_order": "grey"})
     path = _first_kernel(model)
@@ -220,17 +216,14 @@ def _expected(before: NetVLADNetwork, after: NetVLADNetwork, pictures: np.ndarra
     else:
         descriptors = _run(before, before.get_layer("descriptor_norm").output, pictures)
         descriptors = whitening.apply(descriptors) if whitening else descriptors
-    return _unit(descriptors[:, : after.descriptor_dims])
+    first = descriptors[:, : after.descriptor_dims]
+    return first / np.linalg.norm(first, axis=-1, keepdims=True)
 
 
 def _is_first_part(part: Whitening | None, whole: Whitening | None) -> bool:
     if part is None or whole is None:
         return part is whole
     return np.array_equal(part.kernel, whole.kernel[:, : part.dims])
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def _run(model: NetVLADNetwork, output: Any, pictures: np.ndarray) -> np.ndarray:
