@@ -85,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, (old, new) in editing.changes(before, after).items():
         print(f"  {name}: {_text(old)} -> {_text(new)}")
     print(f"  on made-up pictures, what should not change does by {difference:.0e} at most")
+    if before.calibration is not None and after.calibration is None:
+        print("  the calibration is left out: it was measured with other descriptors")
     return 0
 
 

@@ -10,8 +10,12 @@ from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
+    from netvlad_ros.calibration import Calibration
     from netvlad_ros.inspection.cost import NetworkCost
     from netvlad_ros.inspection.model_info import ModelInfo
+
+# Of matches with the values that are shown.
+SHOWN_PRECISIONS = (0.8, 0.9, 0.99)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,8 @@ def _print(info: "ModelInfo") -> None:
         "input": input_in_words(info.network) if info.network else "",
         "input size": size if info.has_own_size else f"any; below, {size}",
     }
+    if info.calibration:
+        facts["calibration"] = _calibration(info.calibration)
     for name, fact in facts.items():
         if fact:
             console.print(f"{name:<13}{fact}", soft_wrap=True)
@@ -83,6 +89,20 @@ def _network(info: "ModelInfo") -> str:
     if config.whitening_dims:
         words.append(f"whitening to {config.whitening_dims} dimensions")
     return ", ".join(words)
+
+
+def _calibration(calibration: "Calibration") -> str:
+    """Per quantity the values from which on matches are right, and how that is known."""
+    words = []
+    for quantity, curve in calibration.curves.items():
+        reached = [
+            f"{curve.threshold(precision):.3f} for {precision:.0%}"
+            for precision in SHOWN_PRECISIONS
+            if curve.threshold(precision) is not None
+        ]
+        most = f"at most {curve.precisions[-1]:.0%} right"
+        words.append(f"{quantity} {', '.join(reached) or most} ({curve.pairs:,} matches)")
+    return f"{'; '.join(words)}; {calibration.source}"
 
 
 def _layers(cost: "NetworkCost") -> Any:

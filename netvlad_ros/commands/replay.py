@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
@@ -55,6 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     with Bag(arguments.bag) as bag:
         topic = bag.image_topic(arguments.topic)
         extractor = _extractor(config)
+        _, warning = resolved_min_similarity(
+            config.candidates, extractor.calibration, extractor.fingerprint
+        )
+        if warning:
+            print(warning, file=sys.stderr)
 
         from netvlad_ros.evaluation.replay_log import ReplayLog
         from netvlad_ros.evaluation.report import make_folder, write_report

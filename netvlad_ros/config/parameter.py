@@ -27,9 +27,8 @@ class Param:
     ge: float | None = None
     le: float | None = None
     choices: tuple[str, ...] = ()
-    words: tuple[
-        str, ...
-    ] = ()  # what may stand in the place of a number; the default is one of them
+    # What may stand in the place of a number; the default is one of these.
+    words: tuple[str, ...] = ()
     live: bool = False  # may be changed while a node runs
 
 
@@ -69,7 +68,7 @@ def checked(name: str, value: Any, section: type, info: Param) -> Any:
             raise ConfigError(f"{name}: expected {range_text(info)}, got {value}. {info.help}")
         value = float(value) if kind is float else value
     if type(value) is not kind:
-        expected = " or ".join([kind.__name__, *info.words])
+        expected = range_text(info) if info.words else kind.__name__
         raise ConfigError(f"{name}: expected {expected}, got {value!r}. {info.help}")
     if info.choices and value not in info.choices:
         raise ConfigError(f"{name}: expected one of {', '.join(info.choices)}; got {value!r}.")

@@ -139,9 +139,9 @@ class CandidateConfig(Section):
         live=True,
     )
     min_precision: float = param(
-        0.9,
-        "Share of right ones among matches of the least similarity that is accepted, where min_similarity is "
-        "left to the model.",
+        0.8,
+        "How many of the matches with just the least similarity are right, where min_similarity is left to "
+        "the model; of all that reach it more are.",
         ge=0.5,
         le=1.0,
         live=True,

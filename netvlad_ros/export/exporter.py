@@ -160,14 +160,16 @@ def _shares_databases(precision: str, agreement: Agreement, images: np.ndarray |
 def _measured(made: ModelDescription, agreement: Agreement, own: str) -> ModelDescription:
     """own: what sets its fingerprint apart from the original's, if it does not share databases with it.
 
-    What the original's similarities mean is then not true of its own.
+    The calibration is kept where similarities are hardly others, whoever shares a database with whom.
     """
-    apart = f"-{made.precision}-{own}" if own else ""
+    fingerprint = f"{made.fingerprint}-{made.precision}-{own}" if own else made.fingerprint
+    is_as_measured = agreement.similarity_shift <= INTERCHANGEABLE_SHIFT
+    calibration = made.calibration if is_as_measured else None
     return replace(
         made,
         cosine=float(agreement.cosines.mean()),
-        fingerprint=made.fingerprint + apart,
-        calibration=None if own else made.calibration,
+        fingerprint=fingerprint,
+        calibration=calibration and calibration.of_same_descriptors(made.fingerprint, fingerprint),
     )
 
 

@@ -46,11 +46,8 @@ class NetVLADExtractor:
                 f"dimensions of {model}, got {self.dims}."
             )
         self.size_px = _input_size(self.config, self.description)
-        size = "x".join(map(str, self.size_px)) if self.size_px else "own size"
-        truncated = f"/{self.dims}" if self.dims < self.description.descriptor_dims else ""
-        self.fingerprint = f"{self.description.fingerprint}@{size}{truncated}"
-        is_as_measured = self.size_px == _own_size(self.description) and not truncated
-        self.calibration = self.description.calibration if is_as_measured else None
+        self.fingerprint = self.description.fingerprint_at(self.size_px, self.dims)
+        self.calibration = self.description.calibration_at(self.fingerprint)
         self._forward = loaded.forward
 
     def extract(self, image: np.ndarray) -> np.ndarray:
@@ -98,11 +95,6 @@ def _refuse_small(height: int, width: int) -> None:
             f"an input of {width}x{height} pixels is too small for this network; resize to at least "
             f"{SAFE_SIDE_PX} a side (extractor.input_width_px, extractor.input_height_px)."
         ) from None
-
-
-def _own_size(description: ModelDescription) -> tuple[int, int] | None:
-    width, height = description.input_width_px, description.input_height_px
-    return (width, height) if width and height else None
 
 
 def _input_size(config: ExtractorConfig, description: ModelDescription) -> tuple[int, int] | None:

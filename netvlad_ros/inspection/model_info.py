@@ -4,12 +4,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import ExtractorConfig, NetworkConfig
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.inspection.cost import NetworkCost, network_cost
 from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
 from netvlad_ros.inspection.timing import Timing, time_sizes
 from netvlad_ros.model import load_model
+from netvlad_ros.runtime.keras_model import describe
 from netvlad_ros.runtime.runtimes import runtime_of
 
 # Where neither the model nor the user names a size: that of most cameras' smallest mode.
@@ -22,6 +24,7 @@ class ModelInfo:
 
     network, cost, open_model_zoo: None and empty for files of other runtimes, which do not show their inside.
     has_own_size: whether the model names the size that images are resized to.
+    calibration:  what similarities mean at the model's own size; None if that was not measured.
     """
 
     model: str
@@ -32,6 +35,7 @@ class ModelInfo:
     width_px: int
     height_px: int
     has_own_size: bool
+    calibration: Calibration | None
     network: NetworkConfig | None = None
     cost: NetworkCost | None = None
     open_model_zoo: dict[str, int] = field(default_factory=dict)
@@ -49,16 +53,18 @@ def model_info(path: Path, size_px: tuple[int, int] | None, timed: bool) -> Mode
     config = network.network
     own = (config.input_width_px, config.input_height_px) if config.input_width_px else None
     width, height = size_px or own or USUAL_SIZE_PX
+    description = describe(network)
     cost = network_cost(network, width, height)
     return ModelInfo(
         str(path),
         "keras",
-        network.fingerprint(),
-        "fp32",
-        network.descriptor_dims,
+        description.fingerprint,
+        description.precision,
+        description.descriptor_dims,
         width,
         height,
         own is not None,
+        description.calibration_at(description.fingerprint_at(own, network.descriptor_dims)),
         config,
         cost,
         open_model_zoo_flops(cost),
@@ -82,7 +88,8 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _of_other_runtime(path: Path, size_px: tuple[int, int] | None, timed: bool) -> ModelInfo:
-    description = NetVLADExtractor(path).description
+    extractor = NetVLADExtractor(path)
+    description = extractor.description
     own = (description.input_width_px, description.input_height_px)
     has_own = bool(description.input_width_px)
     width, height = size_px or (own if has_own else USUAL_SIZE_PX)
@@ -95,6 +102,7 @@ def _of_other_runtime(path: Path, size_px: tuple[int, int] | None, timed: bool) 
         width,
         height,
         has_own,
+        extractor.calibration,
         timings=_timings(path, width, height) if timed else [],
     )
 

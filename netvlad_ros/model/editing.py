@@ -142,10 +142,15 @@ def _rebuilt(
     changes: Mapping[str, Any],
     replaced: Mapping[str, np.ndarray] | None = None,
 ) -> NetVLADNetwork:
-    """A network with other values in its NetworkConfig, other weights where replaced, else the same."""
+    """A network with other values in its NetworkConfig, other weights where replaced, else the same.
+
+    What the similarities of the old one mean is known of the new one only if nothing is different.
+    """
     replaced = replaced or {}
     kept = {weight.path: weight for weight in model.weights}
     rebuilt = build_network(dataclasses.replace(model.network, **changes))
+    if rebuilt.network == model.network and not replaced:
+        rebuilt.calibration = model.calibration
     for weight in rebuilt.weights:  # one by one: a whitening can have half a gigabyte
         path = weight.path
         weight.assign(replaced[path] if path in replaced else kept[path])
@@ -197,11 +202,16 @@ def _grey_to_colour(model: NetVLADNetwork, order: str) -> NetVLADNetwork:
 def _flipped(model: NetVLADNetwork, order: str) -> NetVLADNetwork:
     path = _first_kernel(model)
     offset, scale = _input(model.network)
-    return _rebuilt(
+    flipped = _rebuilt(
         model,
         {"channel_order": order, "input_offset": offset[::-1], "input_scale": scale[::-1]},
         {path: _array(model, path)[:, :, ::-1]},
     )
+    if model.calibration is not None:
+        flipped.calibration = model.calibration.of_same_descriptors(
+            model.fingerprint(), flipped.fingerprint()
+        )
+    return flipped
 
 
 def _input(network: NetworkConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:

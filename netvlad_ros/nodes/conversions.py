@@ -85,10 +85,10 @@ def calibration_from(message: GlobalDescriptor | KeyframeMatches) -> Calibration
     (given,) = message.calibration
     try:
         curves = {
-            each.quantity: Curve(tuple(each.values), tuple(each.precisions))
+            each.quantity: Curve(tuple(each.values), tuple(each.precisions), each.pairs)
             for each in given.curves
         }
-        return Calibration(curves, given.source)
+        return Calibration(curves, given.source, given.fingerprint)
     except NetVLADError as error:
         raise MessageError(f"field calibration: {error}") from None
 
@@ -213,11 +213,18 @@ def _calibration_messages(calibration: Calibration | None) -> list[CalibrationMe
         return []
     curves = [
         CalibrationCurve(
-            quantity=quantity, values=list(curve.values), precisions=list(curve.precisions)
+            quantity=quantity,
+            values=list(curve.values),
+            precisions=list(curve.precisions),
+            pairs=curve.pairs,
         )
         for quantity, curve in calibration.curves.items()
     ]
-    return [CalibrationMessage(source=calibration.source, curves=curves)]
+    return [
+        CalibrationMessage(
+            source=calibration.source, fingerprint=calibration.fingerprint, curves=curves
+        )
+    ]
 
 
 def _verdict_message(verdict: Verdict) -> VerdictMessage:

@@ -25,7 +25,7 @@ class ModelDescription:
     has_fixed_size:    whether this is the only size that the file takes.
     precision:         fp32, fp16, bf16 or int8.
     cosine:            mean similarity to the descriptors of the model it was made of.
-    calibration:       what its similarities mean, if that was measured.
+    calibration:       what its similarities mean, if that was measured; see calibration_at().
     """
 
     fingerprint: str
@@ -42,6 +42,17 @@ class ModelDescription:
         if self.calibration is None:  # older versions refuse what they do not know
             del values["calibration"]
         return json.dumps(values)
+
+    def fingerprint_at(self, size_px: tuple[int, int] | None, dims: int) -> str:
+        """Of descriptors of so many dimensions, from images of (width, height) or, if None, of their own."""
+        size = "x".join(map(str, size_px)) if size_px else "own size"
+        truncated = f"/{dims}" if dims < self.descriptor_dims else ""
+        return f"{self.fingerprint}@{size}{truncated}"
+
+    def calibration_at(self, fingerprint: str) -> Calibration | None:
+        """The calibration, if it was measured with descriptors of this fingerprint."""
+        is_measured = self.calibration and self.calibration.fingerprint == fingerprint
+        return self.calibration if is_measured else None
 
 
 class RunnableModel(Protocol):

@@ -9,6 +9,7 @@ import pytest
 from tiny_networks import tiny_network
 
 from netvlad_ros import cli
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.data.image_files import image_paths, read_image
 from netvlad_ros.errors import ModelError
@@ -168,6 +169,23 @@ def test_made_up_images_do_not_prove_that_databases_can_be_shared(
     guessed = export_network(network, tmp_path / "b.onnx", FORMATS["onnx"], "fp16", SIZE_PX)
     assert proven.description.fingerprint == network.fingerprint()
     assert guessed.description.fingerprint.startswith(f"{network.fingerprint()}-fp16-")
+
+
+@pytest.mark.parametrize(("most", "is_kept"), [(0.01, True), (1e-9, False)])
+def test_a_calibration_is_kept_where_similarities_hardly_change(
+    most: float, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a file whose databases are its own, as made-up images prove too little to share them."""
+    monkeypatch.setattr(exporter, "INTERCHANGEABLE_SHIFT", most)
+    network = tiny_network(input_width_px=SIZE_PX[0], input_height_px=SIZE_PX[1])
+    curves = {"similarity": Curve((0.2, 0.6), (0.1, 0.99), 300)}
+    network.calibration = Calibration(curves, "two streets", f"{network.fingerprint()}@96x64")
+    path = tmp_path / "b.onnx"
+    export_network(network, path, FORMATS["onnx"], "fp16", SIZE_PX)
+    extractor = NetVLADExtractor(path)
+    assert "-fp16-" in extractor.fingerprint
+    kept = Calibration(curves, "two streets", extractor.fingerprint)
+    assert extractor.calibration == (kept if is_kept else None)
 
 
 def test_a_file_that_is_too_far_off_is_not_written(

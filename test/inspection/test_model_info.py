@@ -2,12 +2,14 @@
 """`netvlad info`: what a model file is, on a terminal and as JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from netvlad_ros import cli
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.inspection import timing
@@ -61,8 +63,36 @@ def test_the_command_tells_what_a_model_is(
     assert f"{network.count_params() / 1e6:.4f} M parameters" in out
     found = json.loads((tmp_path / "info.json").read_text(encoding="utf-8"))
     assert found["network"]["channel_order"] == "bgr"
+    assert found["calibration"] is None
     assert [each["name"] for each in found["cost"]["layers"]] == [x.name for x in network.layers]
     assert found["timings"] == []
+
+
+@pytest.mark.parametrize(
+    ("precisions", "words"),
+    [
+        ((0.5, 1.0), "0.520 for 80%, 0.560 for 90%, 0.596 for 99%"),
+        ((0.5, 0.7), "at most 70% right"),
+    ],
+)
+def test_the_command_tells_from_which_similarity_on_matches_are_right(
+    precisions: tuple[float, float],
+    words: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    network = load_model(model)
+    curves = {"similarity": Curve((0.4, 0.6), precisions, 1300)}
+    measured = Calibration(curves, "two streets", f"{network.fingerprint()}@96x64")
+    path = tmp_path / "calibrated.keras"
+    for calibration in (measured, replace(measured, fingerprint="another@96x64")):
+        network.calibration = calibration
+        save_model(network, path)
+        _, out, _ = run(capsys, path)
+        line = f"calibration  similarity {words} (1,300 matches); two streets\n"
+        assert (line in out) == (calibration is measured)
+        assert ("calibration" in out) == (calibration is measured)
 
 
 def test_the_cost_is_that_of_the_size_that_is_asked_for(

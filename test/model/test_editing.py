@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import ModelError
 from netvlad_ros.model import NetVLADNetwork, build_network, editing, load_model, save_model
@@ -146,6 +147,40 @@ class TestChannels:
     def test_the_order_there_is_changes_nothing(self):
         before = network()
         assert editing.with_channels(before, "rgb").fingerprint() == before.fingerprint()
+
+
+class TestCalibration:
+    """What similarities mean is known of the edited network only where its descriptors are the same."""
+
+    @staticmethod
+    def calibrated(**values: Any) -> NetVLADNetwork:
+        model = network(**values)
+        curves = {"similarity": Curve((0.2, 0.6), (0.1, 0.99), 300)}
+        model.calibration = Calibration(curves, "two streets", f"{model.fingerprint()}@own size")
+        return model
+
+    def test_another_order_of_colours_keeps_it(self):
+        before = self.calibrated()
+        after = editing.with_channels(before, "bgr")
+        assert after.calibration is not None
+        assert after.calibration.fingerprint == f"{after.fingerprint()}@own size"
+        assert editing.with_channels(after, "rgb").calibration == before.calibration
+
+    def test_an_edit_that_changes_nothing_keeps_it(self):
+        before = self.calibrated()
+        assert editing.with_channels(before, "rgb").calibration == before.calibration
+        assert editing.with_input_size(before, 0, 0).calibration == before.calibration
+
+    def test_other_descriptors_lose_it(self):
+        before = self.calibrated(whitening_dims=16)
+        for after in (
+            editing.with_channels(before, "grey"),
+            editing.with_dims(before, 8),
+            editing.with_input_size(before, 64, 48),
+            editing.without_whitening(before),
+            editing.with_whitening(before, whitening(16)),
+        ):
+            assert after.calibration is None
 
 
 class TestDimensions:

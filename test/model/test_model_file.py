@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A network and its file: what was saved comes back, and anything else is refused in one sentence."""
 
+import json
 import random
 import shutil
 import zipfile
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.config import NetworkConfig
 from netvlad_ros.errors import ModelError
 from netvlad_ros.model import NetVLADNetwork, build_network, load_model, save_model
@@ -70,6 +72,32 @@ def test_a_saved_network_comes_back_with_identical_descriptors(
     assert loaded.network == network.network
     assert loaded.fingerprint() == network.fingerprint()
     np.testing.assert_array_equal(loaded(IMAGES), network(IMAGES))
+    assert loaded.calibration is None
+
+
+def test_a_calibration_comes_back_and_changes_nothing_else(model_file: Path, tmp_path: Path):
+    network = load_model(model_file)
+    before = network.fingerprint()
+    curve = Curve((0.1, 1 / 3), (0.2, 0.99), 300)
+    network.calibration = Calibration({"similarity": curve}, "two streets", f"{before}@own size")
+    save_model(network, tmp_path / "calibrated.keras")
+    loaded = load_model(tmp_path / "calibrated.keras")
+    assert loaded.calibration == network.calibration
+    assert loaded.fingerprint() == before
+    assert loaded.network == network.network
+    np.testing.assert_array_equal(loaded(IMAGES), network(IMAGES))
+
+
+def test_a_damaged_calibration_is_refused(model_file: Path, tmp_path: Path):
+    def damage(name: str, content: bytes) -> bytes:
+        if name != "config.json":
+            return content
+        values = json.loads(content)
+        values["config"]["calibration"] = {"curves": {"similarity": 1}}
+        return json.dumps(values).encode()
+
+    sentence = refusal(changed(model_file, tmp_path / "m.keras", damage))
+    assert "the calibration of the model is damaged" in sentence
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet", "mobilenet", "mobilenet_v2"])

@@ -35,8 +35,10 @@ def all_nodes(start_shared: Start, model: Path) -> NodeProcess:
     ("name", "value", "words"),
     [
         ("candidates.min_simlarity", 0.5, "did you mean candidates.min_similarity?"),
-        ("candidates.min_similarity", "high", "expected float, such as 0.45, got 'high'"),
-        ("candidates.min_similarity", 1.5, "expected -1 to 1, got 1.5"),
+        ("candidates.min_similarity", "high", "expected -1 to 1 | model, got 'high'"),
+        ("candidates.min_similarity", 1.5, "expected -1 to 1 | model, got 1.5"),
+        ("candidates.min_precision", "high", "expected float, such as 0.8, got 'high'"),
+        ("candidates.min_precision", 0.4, "expected 0.5 to 1, got 0.4"),
         ("candidates.max_candidates", 0, "expected 1 to 1000, got 0"),
         ("use_sim_time", "maybe", "use_sim_time"),
         ("qos_overrides./r/keyframe_matches.subscription.reliability", "some", "best_effort"),
@@ -86,17 +88,19 @@ def test_every_value_of_the_configuration_is_a_parameter_with_a_description(
 def test_ranges_choices_and_what_is_read_only_can_be_seen(
     all_nodes: NodeProcess,
 ) -> None:
-    similarity, recent, count = all_nodes.describe(
+    similarity, precision, period, count = all_nodes.describe(
         [
             "candidates.min_similarity",
-            "database.exclude_recent_s",
+            "candidates.min_precision",
+            "diagnostics.period_s",
             "candidates.max_candidates",
         ],
         "loop_closure_node",
     )
-    (span,) = similarity.floating_point_range
-    assert (span.from_value, span.to_value) == (-1.0, 1.0)
-    assert (similarity.read_only, recent.read_only) == (False, True)
+    assert similarity.additional_constraints == "-1 to 1 | model"
+    (span,) = precision.floating_point_range
+    assert (span.from_value, span.to_value) == (0.5, 1.0)
+    assert (similarity.read_only, period.read_only) == (False, True)
     (whole,) = count.integer_range
     assert (whole.from_value, whole.to_value) == (1, 1000)
     (device,) = all_nodes.describe(["extractor.device"], "descriptor_node")
@@ -104,19 +108,45 @@ def test_ranges_choices_and_what_is_read_only_can_be_seen(
 
 
 def test_a_change_out_of_range_is_refused_with_the_reason(node: NodeProcess) -> None:
-    result = node.set("candidates.min_similarity", 1.5)
+    result = node.set("candidates.min_precision", 1.5)
     assert not result.successful
-    assert "candidates.min_similarity out of range" in result.reason
+    assert "candidates.min_precision out of range" in result.reason
 
 
 def test_a_change_of_another_type_is_refused_with_the_reason(node: NodeProcess) -> None:
-    result = node.set("candidates.min_similarity", "high")
+    result = node.set("candidates.min_precision", "high")
     assert not result.successful
     assert "Wrong parameter type" in result.reason
 
 
+@pytest.mark.parametrize("value", [0.4, 1, -1, "model"])
+def test_a_number_of_either_type_or_a_word_is_taken_where_both_are_possible(
+    value: object, node: NodeProcess
+) -> None:
+    assert node.set("candidates.min_similarity", value).successful
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [("high", "'high'"), (1.5, "1.5"), (-2, "-2"), (True, "True"), ("0.4", "'0.4'")],
+)
+def test_neither_a_possible_number_nor_the_word_is_refused_with_both(
+    value: object, got: str, node: NodeProcess
+) -> None:
+    result = node.set("candidates.min_similarity", value)
+    assert not result.successful
+    assert f"candidates.min_similarity: expected -1 to 1 | model, got {got}." in result.reason
+
+
+@pytest.mark.parametrize("value", [0.4, 1, "model"])
+def test_a_node_starts_with_a_number_of_either_type_or_a_word(value: object, start: Start) -> None:
+    node = start("loop_closure_node", {"candidates.min_similarity": value})
+    node.until_ready()
+    assert node.end() == 0
+
+
 def test_what_is_fixed_at_start_can_not_be_changed(node: NodeProcess) -> None:
-    result = node.set("database.exclude_recent_s", 5.0)
+    result = node.set("diagnostics.period_s", 5.0)
     assert not result.successful
     assert "read-only" in result.reason
 

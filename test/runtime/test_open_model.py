@@ -2,9 +2,11 @@
 """Model files of every runtime: what can't run is named in one sentence, and nothing else happens."""
 
 import builtins
+import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from tiny_networks import tiny_network
 
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import ModelError
 from netvlad_ros.export.exporter import export_network
@@ -24,6 +27,9 @@ for package in ("openvino", "onnx", "onnxruntime", "ai_edge_litert"):
     pytest.importorskip(package)
 
 SIZE_PX = (96, 64)
+CALIBRATION = Calibration(
+    {"similarity": Curve((0.2, 0.6), (0.1, 0.99), 300)}, "two streets", "abc@320x240"
+)
 NAMES = ("model.xml", "model.onnx", "model.tflite", "model.pb", "model")
 
 
@@ -32,6 +38,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small network in all kinds of files."""
     folder = tmp_path_factory.mktemp("exported")
     network = tiny_network()
+    measured = f"{network.fingerprint()}@{SIZE_PX[0]}x{SIZE_PX[1]}"
+    network.calibration = replace(CALIBRATION, fingerprint=measured)
     for name in NAMES:
         export_network(network, folder / name, format_of(folder / name, None), "fp32", SIZE_PX)
     return folder
@@ -102,6 +110,10 @@ def test_a_file_of_another_program_is_refused(
         ("[1]", "can't be read"),
         ('{"fingerprint": "a"}', "can't be read"),
         ('{"fingerprint": "a", "descriptor_dims": "many"}', "is damaged (descriptor_dims)"),
+        (
+            '{"fingerprint": "a", "descriptor_dims": 4, "calibration": 7}',
+            "calibration of the model is",
+        ),
         ('{"fingerprint": "a", "descriptor_dims": 4, "precision": 7}', "is damaged (precision)"),
         ('{"fingerprint": "a", "descriptor_dims": 4, "precision": "int3"}', "precision int3"),
     ],
@@ -117,6 +129,15 @@ def test_an_exported_file_takes_its_one_size_only(files: Path) -> None:
     assert "got the images' own size" in refusal(path, resize=False)
     own = ExtractorConfig(input_width_px=96, input_height_px=64)
     assert NetVLADExtractor(path, own).size_px == SIZE_PX
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_calibration_comes_along_in_every_file(name: str, files: Path) -> None:
+    extractor = NetVLADExtractor(files / name)
+    expected = replace(CALIBRATION, fingerprint=f"{tiny_network().fingerprint()}@96x64")
+    assert extractor.calibration == expected
+    truncated = NetVLADExtractor(files / name, ExtractorConfig(descriptor_dims=5))
+    assert truncated.calibration is None
 
 
 def test_the_first_dimensions_can_be_taken_of_every_file(files: Path) -> None:
@@ -169,6 +190,19 @@ def test_any_number_of_threads_gives_the_same_descriptor(name: str, files: Path)
     assert np.ptp(found, axis=0).max() < 1e-6
 
 
-def test_a_description_survives_its_file() -> None:
-    description = ModelDescription("abc", 128, 320, 240, True, "int8", 0.993)
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+def test_a_description_survives_its_file(calibration: Calibration | None) -> None:
+    description = ModelDescription("abc", 128, 320, 240, True, "int8", 0.993, calibration)
     assert read_description(description.to_json(), "m.xml") == description
+
+
+def test_a_file_without_a_calibration_says_nothing_that_older_versions_do_not_know() -> None:
+    assert "calibration" not in json.loads(ModelDescription("abc", 128).to_json())
+
+
+def test_a_calibration_is_true_of_the_descriptors_that_it_was_measured_with() -> None:
+    description = ModelDescription("abc", 128, 320, 240, calibration=CALIBRATION)
+    assert description.calibration_at("abc@320x240") == CALIBRATION
+    for other in ("abc@640x480", "abc@own size", "abc@320x240/64", "abd@320x240"):
+        assert description.calibration_at(other) is None
+    assert ModelDescription("abc", 128).calibration_at("abc@320x240") is None
