@@ -2,23 +2,69 @@
 """What several tests need: recorded data, a ROS domain of their own, real processes."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
-# Before anything imports rclpy. Other ROS programs on this machine and on the network stay unheard,
-# and domains above 101 would use ports that the system hands out to everybody.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+# In the background of a script, SIGINT is ignored, also by all that is started there; but tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def own_domain() -> tuple[int, socket.socket]:
+    """A ROS_DOMAIN_ID that no other run of these tests on this machine has while the socket is open."""
+    first = os.getpid()
+    for number in range(first, first + 101):  # above 101, ports are handed out to everybody
+        domain = 1 + number % 101
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0netvlad_ros tests in ROS domain {domain}")
+        except OSError:
+            claim.close()
+        else:
+            return domain, claim
+    raise RuntimeError("all 101 ROS domains are in use by other runs of these tests; end some.")
+
+
+# Before anything imports rclpy. Other ROS programs on this machine and on the network stay unheard.
+DOMAIN, DOMAIN_CLAIM = own_domain()
+os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
+
+
+class LeftOut(pytest.File):
+    """A file of tests that is not imported."""
+
+    def collect(self) -> NoReturn:
+        pytest.skip(f"needs {', '.join(missing_packages(self.path))}")
+
+
+def missing_packages(file: Path) -> list[str]:
+    """Those that its `pytestmark = pytest.mark.needs("rclpy", ...)` names and that are not installed."""
+    marks = re.findall(r"\bmark\.needs\(([^)]*)\)", file.read_text(encoding="utf-8"))
+    return [name for mark in marks for name in re.findall(r"\w+", mark) if not find_spec(name)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> LeftOut | None:
+    """What can't be imported here is skipped before anybody tries.
+
+    importorskip() would be too late where ROS is installed: its launch_testing imports each file of a folder
+    to see whether it is one of its own, and at the first that is skipped pytest skips the whole folder.
+    """
+    return LeftOut.from_parent(parent, path=module_path) if missing_packages(module_path) else None
 
 
 @pytest.fixture(scope="session")

@@ -12,15 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-pytest.importorskip("panda3d")
-
 from demo.__main__ import main
 from demo.drive import Town, images_of_laps, make_drive
 from demo.truth import Poses, read_poses
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import WorldError
+
+pytestmark = pytest.mark.needs("rclpy", "panda3d")
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000_000

@@ -13,8 +13,7 @@ from netvlad_ros.export.exporter import export_network
 from netvlad_ros.export.formats import format_of
 from netvlad_ros.model import save_model
 
-for package in ("openvino", "onnxruntime", "ai_edge_litert"):
-    pytest.importorskip(package)
+pytestmark = pytest.mark.needs("openvino", "onnxruntime", "ai_edge_litert")
 
 SIZE_PX = (96, 64)
 PROGRAM = """

@@ -23,8 +23,7 @@ from netvlad_ros.importers.detect import import_weights
 from netvlad_ros.model import NetVLADNetwork, save_model
 from netvlad_ros.model.forward import compile_forward
 
-for package in ("openvino", "nncf", "onnx", "onnxruntime", "ai_edge_litert"):
-    pytest.importorskip(package)
+pytestmark = pytest.mark.needs("openvino", "nncf", "onnx", "onnxruntime", "ai_edge_litert")
 
 SIZE_PX = (96, 64)
 FILES = {"openvino": "m.xml", "onnx": "m.onnx", "litert": "m.tflite", "frozen-pb": "m.pb"} | {

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from netvlad_ros.config import NetworkConfig
@@ -12,8 +14,7 @@ from netvlad_ros.export.onnx_graph import onnx_model
 from netvlad_ros.model import build_network
 from netvlad_ros.model.forward import compile_forward
 
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.needs("onnx", "onnxruntime")
 
 SIZE_PX = (96, 64)
 SMALL: dict[str, Any] = {

@@ -1,28 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Running nodes for tests, and a small model for them; without ROS these tests are left out."""
+"""Running nodes for tests, and a small model for them."""
 
 import signal
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-NEED_ROS = [
-    "test_descriptor_node.py",
-    "test_diagnostics.py",
-    "test_exported_models.py",
-    "test_keyframe_database_node.py",
-    "test_launch_file.py",
-    "test_loop_closure_node.py",
-    "test_parameters.py",
-    "test_place_recognition.py",
-    "test_subscriptions.py",
-    "test_transport.py",
-    "test_whole_path.py",
-]
-collect_ignore = [] if find_spec("rclpy") else NEED_ROS
 
 
 @pytest.fixture(scope="session")

@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recording import ROS2, SECOND, drive, header, image, text, write_bag
-
-rclpy = pytest.importorskip("rclpy")
-
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.qos import (  # noqa: E402
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import (
     DurabilityPolicy,
     QoSProfile,
     qos_profile_sensor_data,
 )
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
+from recording import ROS2, SECOND, drive, header, image, text, write_bag
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
 
-from netvlad_ros.nodes.bag_player import PlayingClock, main  # noqa: E402
+from netvlad_ros.nodes.bag_player import PlayingClock, main
+
+pytestmark = pytest.mark.needs("rclpy")
 
 FAST_NS = SECOND // 50
 RELIABLE = QoSProfile(depth=1000)

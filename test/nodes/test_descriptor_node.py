@@ -24,6 +24,8 @@ from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.msg import GlobalDescriptor
 
+pytestmark = pytest.mark.needs("rclpy")
+
 GREY = cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY)
 LAST_ROW_CUT = raw_image(picture()).data[:-1]
 WHOLE = bytes(compressed_image(picture()).data)

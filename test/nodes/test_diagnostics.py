@@ -20,6 +20,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
 
+pytestmark = pytest.mark.needs("rclpy")
+
 SOON = {"diagnostics.silence_s": 0.5}
 
 

@@ -13,8 +13,7 @@ from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model
 from netvlad_ros.msg import GlobalDescriptor
 
-for package in ("openvino", "onnx", "onnxruntime", "ai_edge_litert"):
-    pytest.importorskip(package)
+pytestmark = pytest.mark.needs("rclpy", "openvino", "onnx", "onnxruntime", "ai_edge_litert")
 
 
 @pytest.mark.parametrize("name", ["m.xml", "m.onnx", "m.tflite"])

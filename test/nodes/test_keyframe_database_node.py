@@ -20,6 +20,8 @@ from netvlad_ros.retrieval.database import KeyframeDatabase
 from netvlad_ros.store.sqlite_file import LOCK_TIMEOUT_S
 from netvlad_ros.store.sqlite_store import SqliteStore
 
+pytestmark = pytest.mark.needs("rclpy")
+
 SECOND = 1_000_000_000
 DIMS = 16
 # Every image is a keyframe, and only what is looked at in a test leads to a save.

@@ -15,7 +15,7 @@ from recording import SECOND, image, write_bag
 
 from netvlad_ros.msg import LoopClosureCandidates
 
-pytest.importorskip("launch_ros")
+pytestmark = pytest.mark.needs("rclpy", "launch_ros")
 
 FILE = Path(__file__).resolve().parents[2] / "launch" / "place_recognition.launch.py"
 TOPIC = "/launched/camera"

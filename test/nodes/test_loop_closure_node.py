@@ -19,6 +19,8 @@ from netvlad_ros.msg import (
     Verdict,
 )
 
+pytestmark = pytest.mark.needs("rclpy")
+
 SECOND = 1_000_000_000
 PARAMETERS = {
     "candidates.min_similarity": 0.8,

@@ -8,6 +8,8 @@ from live_nodes import NodeProcess, Start
 
 from netvlad_ros.config import parameter_names
 
+pytestmark = pytest.mark.needs("rclpy")
+
 NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "place_recognition.yaml"
 

@@ -16,6 +16,8 @@ from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.msg import GlobalDescriptor, LoopClosureCandidates
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
+pytestmark = pytest.mark.needs("rclpy")
+
 NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 SECOND = 1_000_000_000
 PLACES = 5

@@ -12,6 +12,8 @@ from live_nodes import NodeProcess, Start
 
 from netvlad_ros.nodes.transport import large_message_transport
 
+pytestmark = pytest.mark.needs("rclpy")
+
 PROFILE, PROFILE_FILE = large_message_transport()
 WITHOUT_PROFILE: Mapping[str, str | None] = {PROFILE: None}
 IMAGES = 90

@@ -14,6 +14,8 @@ from live_nodes import NodeProcess, Ros, stamp_ns
 
 from netvlad_ros.msg import LoopClosureCandidates
 
+pytestmark = pytest.mark.needs("rclpy")
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 84
 TOPIC = "/camera/image_raw/compressed"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import openvino as ov
 import pytest
 from tiny_networks import tiny_network
 
@@ -13,10 +14,11 @@ from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import NetVLADNetwork
 from netvlad_ros.model.forward import compile_forward
 
-ov = pytest.importorskip("openvino")
-
 HEIGHT, WIDTH = 64, 96
-pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # of ov.convert_model
+pytestmark = [
+    pytest.mark.needs("openvino"),
+    pytest.mark.filterwarnings("ignore:The structure of `inputs`"),  # of ov.convert_model
+]
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,7 @@ from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.runtime.model import ModelDescription, read_description
 from netvlad_ros.runtime.runtimes import open_model
 
-for package in ("openvino", "onnx", "onnxruntime", "ai_edge_litert"):
-    pytest.importorskip(package)
+pytestmark = pytest.mark.needs("openvino", "onnx", "onnxruntime", "ai_edge_litert")
 
 SIZE_PX = (96, 64)
 CALIBRATION = Calibration(
