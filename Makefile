@@ -7,16 +7,22 @@ unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 BIN := .venv/bin
 
-.PHONY: help setup test lint format demo benchmark clean
+.PHONY: help setup test test-all lint format demo benchmark clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup:  ## make or update .venv: packages, ROS 2, this package (the other targets do it too)
 	@tools/setup_env.sh
 
-test: lint  ## lint, then all tests
-	@$(BIN)/python -m pytest $(ARGS)
+# Two processes, as tests wait for nodes and cameras; a file stays in one of them, as its tests share what they make.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: lint  ## lint, then tests of every kind, in minutes
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: lint  ## lint, then all tests
+	@$(PYTEST) $(ARGS)
 
 lint: setup  ## check style and types
 	@$(BIN)/ruff check --quiet .

@@ -45,7 +45,7 @@ os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml
 
 
 class LeftOut(pytest.File):
-    """A file of tests that is not imported."""
+    """A file of tests that is skipped and not imported."""
 
     def collect(self) -> NoReturn:
         pytest.skip(f"needs {', '.join(missing_packages(self.path))}")
@@ -53,18 +53,18 @@ class LeftOut(pytest.File):
 
 def missing_packages(file: Path) -> list[str]:
     """Those that its `pytestmark = pytest.mark.needs("rclpy", ...)` names and that are not installed."""
-    marks = re.findall(r"\bmark\.needs\(([^)]*)\)", file.read_text(encoding="utf-8"))
+    marks = re.findall(r"(?<!@pytest\.)\bmark\.needs\(([^)]*)\)", file.read_text(encoding="utf-8"))
     return [name for mark in marks for name in re.findall(r"\w+", mark) if not find_spec(name)]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> LeftOut | None:
-    """What can't be imported here is skipped before anybody tries.
-
-    importorskip() would be too late where ROS is installed: its launch_testing imports each file of a folder
-    to see whether it is one of its own, and at the first that is skipped pytest skips the whole folder.
-    """
     return LeftOut.from_parent(parent, path=module_path) if missing_packages(module_path) else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    names = [name for mark in item.iter_markers("needs") for name in mark.args]
+    if missing := [name for name in names if not find_spec(name)]:
+        pytest.skip(f"needs {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")

@@ -221,8 +221,8 @@ def test_play_says_what_it_needs_where_there_is_no_ros(
     assert "play needs ROS 2" in err
 
 
+@pytest.mark.needs("rclpy")
 def test_play_becomes_the_player_with_all_further_words(process: Any, tmp_path: Path) -> None:
-    pytest.importorskip("rclpy")
     player = process(NETVLAD[0], *NETVLAD[1:], "play", tmp_path / "absent", "--rate", 2)
     assert player.wait() == 1
     assert player.output == (

@@ -96,6 +96,7 @@ def test_a_step_beyond_the_town_is_refused(tmp_path: Path) -> None:
         make_drive(Town(6, 0.0), tmp_path)
 
 
+@pytest.mark.slow
 def test_every_image_is_answered_and_every_verdict_is_that_of_the_poses(
     told: str, bag: Path, output: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_every_image_is_answered_and_every_verdict_is_that_of_the_poses(
     assert found["loops"] > 0.5 * count / 2
 
 
+@pytest.mark.slow
 def test_it_leaves_pictures_that_are_named_on_the_terminal(told: str, output: Path) -> None:
     for name in ("map", "best_pairs", "precision_recall", "similarity_matrix"):
         picture = cv2.imread(str(output / f"{name}.png"))

@@ -182,6 +182,7 @@ def loaded_libraries(maps: str) -> set[Path]:
     }
 
 
+@pytest.mark.slow
 def test_after_colcon_build_messages_and_modules_come_from_the_workspace(
     overlay, overlay_environment
 ):
@@ -207,6 +208,7 @@ def test_after_colcon_build_messages_and_modules_come_from_the_workspace(
     ] == []
 
 
+@pytest.mark.slow
 def test_after_colcon_build_a_node_starts_from_the_workspace_and_ends_cleanly(
     overlay, overlay_environment, tmp_path
 ):
@@ -240,6 +242,7 @@ def wait_until(is_so: Callable[[], object], timeout_s: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_after_colcon_build_the_executables_launch_files_and_configuration_are_where_ros_looks(
     overlay,
 ):
@@ -311,6 +314,7 @@ def run_plain(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_after_pip_install_the_library_imports_without_ros(plain_python, tmp_path):
     code = """if True:
         import importlib.metadata, importlib.util, netvlad_ros
@@ -323,10 +327,12 @@ def test_after_pip_install_the_library_imports_without_ros(plain_python, tmp_pat
     assert plain_python.parents[1] in Path(file).parents
 
 
+@pytest.mark.slow
 def test_after_pip_install_there_is_the_netvlad_command(plain_python, tmp_path):
     assert "netvlad" in run_plain(plain_python.with_name("netvlad"), "--help", folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_after_pip_install_there_is_a_model_to_start_with(plain_python, tmp_path):
     code = """if True:
         import numpy as np
@@ -339,6 +345,7 @@ def test_after_pip_install_there_is_a_model_to_start_with(plain_python, tmp_path
     assert plain_python.parents[1] in Path(file).parents
 
 
+@pytest.mark.slow
 def test_pip_installs_every_file_of_the_package(plain_python):
     [installed] = plain_python.parents[1].glob("lib/python3*/site-packages/netvlad_ros")
     assert files_below(PACKAGE) - files_below(installed) == set()

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from netvlad_ros.model import save_model
 pytestmark = pytest.mark.needs("openvino", "onnxruntime", "ai_edge_litert")
 
 SIZE_PX = (96, 64)
+NAMES = ("m.keras", "m.xml", "m.onnx", "m.tflite")
+FIRST = ("import netvlad_ros.index.exact", "import faiss, cv2", "")
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -36,14 +39,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     network = tiny_network(input_width_px=SIZE_PX[0], input_height_px=SIZE_PX[1])
     save_model(network, folder / "m.keras")
-    for name in ("m.xml", "m.onnx", "m.tflite"):
+    for name in NAMES[1:]:
         export_network(network, folder / name, format_of(folder / name, None), "fp32", SIZE_PX)
     return folder
 
 
-@pytest.mark.parametrize("name", ["m.keras", "m.xml", "m.onnx", "m.tflite"])
-@pytest.mark.parametrize("first", ["import netvlad_ros.index.exact", "import faiss, cv2", ""])
-@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "first", "threads"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case[0] == "m.keras" and case[1] else ())
+        for case in product(NAMES, FIRST, (0, 1))
+    ],
+)
 def test_each_library_gets_its_number_whatever_is_imported_first(
     name: str, first: str, threads: int, models: Path
 ) -> None:

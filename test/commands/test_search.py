@@ -173,6 +173,7 @@ def test_numbers_that_can_not_be_are_refused(search: Run, gallery: Path):
         assert end.value.code == 2
 
 
+@pytest.mark.slow
 def test_places_of_a_recorded_loop_are_found_again(search: Run, shared: Path, tmp_path: Path):
     """The second lap, in the first one: a genuinely trained network finds most places at rank 1."""
     path = tmp_path / "model.keras"

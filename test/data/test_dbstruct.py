@@ -128,6 +128,7 @@ def test_a_file_of_fields_without_a_struct_and_one_query_are_read(tmp_path: Path
     assert dataset.queries.positions_m.tolist() == [[1.0, 2.0]]
 
 
+@pytest.mark.slow
 def test_as_many_names_as_pittsburgh_250k_are_read(tmp_path: Path):
     count = 91_464
     fields = squeezed(

@@ -63,10 +63,13 @@ def test_an_unknown_baseline_is_one_sentence(tmp_path: Path, shared: Path):
         open_extractor(f"baseline:orb:{tmp_path / 'absent'}", ExtractorConfig(), images)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "low", "high"),
-    [("thumbnails", 14, 18), ("rootsift-vlad:{}", 39, 44), ("orb:{}", 15, 44)],
+    [
+        ("thumbnails", 14, 18),
+        pytest.param("rootsift-vlad:{}", 39, 44, marks=pytest.mark.slow),
+        ("orb:{}", 15, 44),
+    ],
 )
 def test_first_matches_of_a_recorded_loop(spec: str, low: int, high: int, shared: Path):
     """Vocabularies come from a flight in another building; the last ten images are left out."""

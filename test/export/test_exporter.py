@@ -99,9 +99,13 @@ def test_tensorflow_multiplies_in_half_precision(
 @pytest.mark.parametrize(
     ("format", "model"),
     [
-        *(("openvino", model) for model in TRAINED),
-        ("onnx", "mobilenetv2_color_1024"),
-        ("litert", "mobilenetv2_color_1024"),
+        ("openvino", "mobilenet_color_raw_8192"),
+        *(
+            pytest.param("openvino", model, marks=pytest.mark.slow)
+            for model in sorted(TRAINED.keys() - {"mobilenet_color_raw_8192"})
+        ),
+        pytest.param("onnx", "mobilenetv2_color_1024", marks=pytest.mark.slow),
+        pytest.param("litert", "mobilenetv2_color_1024", marks=pytest.mark.slow),
     ],
 )
 def test_a_trained_network_in_8_bits_recognises_as_many_places(
@@ -147,6 +151,7 @@ def right_first_matches(descriptors: np.ndarray, truth: GroundTruth) -> int:
     return sum(best[query] in matches for query, matches in truth.items())
 
 
+@pytest.mark.slow
 def test_a_file_whose_similarities_move_needs_a_database_of_its_own(
     genuine: NetVLADNetwork, places: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

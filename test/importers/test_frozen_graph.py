@@ -146,6 +146,7 @@ def test_a_graph_cut_short_anywhere_is_refused_or_lacks_operations(tmp_path: Pat
         assert len(operations(path)) < len(definition.node)
 
 
+@pytest.mark.slow
 def test_any_flipped_byte_is_refused_or_read_without_another_error(tmp_path: Path):
     path = tmp_path / "graph.pb"
     write(path)

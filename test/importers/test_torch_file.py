@@ -166,7 +166,7 @@ def test_a_file_cut_anywhere_is_refused(name: str, tmp_path: Path):
         refusal(path)
 
 
-@pytest.mark.parametrize("name", ["zip.pth", "legacy.pth"])
+@pytest.mark.parametrize("name", [pytest.param("zip.pth", marks=pytest.mark.slow), "legacy.pth"])
 def test_a_file_with_a_wrong_byte_is_read_or_refused(name: str, tmp_path: Path):
     content = bytearray((DATA / name).read_bytes())
     path = tmp_path / "damaged.pth"

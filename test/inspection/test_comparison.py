@@ -413,7 +413,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("model", "preset"),
     [
-        ("mobilenetv2_color_1024", "cartwheel-centred"),
+        pytest.param("mobilenetv2_color_1024", "cartwheel-centred", marks=pytest.mark.slow),
         ("mobilenet_color_raw_8192", "cartwheel-raw"),
     ],
 )

@@ -89,7 +89,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("backend", "tolerance"), [("tensorflow", 0.0), ("jax", 1e-5), ("torch", 1e-5)]
+    ("backend", "tolerance"),
+    [
+        ("tensorflow", 0.0),
+        pytest.param("jax", 1e-5, marks=pytest.mark.slow),
+        pytest.param("torch", 1e-5, marks=pytest.mark.slow),
+    ],
 )
 def test_another_process_makes_the_same_descriptors_of_the_file(
     backend: str, tolerance: float, folder: Path

@@ -29,6 +29,7 @@ BACKBONES: list[dict[str, Any]] = [
     {"backbone": "vgg16", "cut_layer": "block2_conv2"},
     {"backbone": "alexnet", "cut_layer": "conv2"},
 ]
+MANY_TIMES = [BACKBONES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in BACKBONES[1:])]
 # A network sees the same numbers added up in another order.
 ROUNDING = 3e-6
 
@@ -89,7 +90,7 @@ class TestInputSize:
 class TestChannels:
     """Grey images keep their descriptors, whatever the network is made to see."""
 
-    @pytest.mark.parametrize("backbone", BACKBONES)
+    @pytest.mark.parametrize("backbone", MANY_TIMES)
     @pytest.mark.parametrize("order", ["rgb", "bgr"])
     @pytest.mark.parametrize("offset", [(128.0,), (123.68, 116.779, 103.939)])
     def test_a_colour_network_made_grey_sees_grey_images_as_before(

@@ -3,6 +3,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def keras_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of a few thousand random weights, the same in every run."""
     import keras
 
@@ -69,4 +70,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         input_height_px=120,
     )
     save_model(build_network(network), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(keras_model: Path) -> Path:
+    """The same in a format, where it can be run, with which no node imports TensorFlow for seconds."""
+    from netvlad_ros.export.exporter import export_network
+    from netvlad_ros.export.formats import format_of
+    from netvlad_ros.model import load_model
+
+    if not (find_spec("onnx") and find_spec("onnxruntime")):
+        return keras_model
+    path = keras_model.with_suffix(".onnx")
+    export_network(load_model(keras_model), path, format_of(path, None), "fp32", (160, 120))
     return path

@@ -18,15 +18,15 @@ pytestmark = pytest.mark.needs("rclpy", "openvino", "onnx", "onnxruntime", "ai_e
 
 @pytest.mark.parametrize("name", ["m.xml", "m.onnx", "m.tflite"])
 def test_a_node_runs_an_exported_model(
-    name: str, ros: Ros, start: Start, model: Path, tmp_path: Path
+    name: str, ros: Ros, start: Start, keras_model: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    export_network(load_model(model), path, format_of(path, None), "fp32", (160, 120))
+    export_network(load_model(keras_model), path, format_of(path, None), "fp32", (160, 120))
     node = start("descriptor_node", {"extractor.model": str(path)})
     node.until_ready()
     descriptors = ros.listen(GlobalDescriptor, node.topic("global_descriptor"))
     described = Camera(node).send_until_described(raw_image(picture()), descriptors)
-    expected = NetVLADExtractor(model)
+    expected = NetVLADExtractor(keras_model)
     assert described.fingerprint == expected.fingerprint
     assert np.abs(np.array(described.descriptor) - expected.extract(picture())).max() < 1e-5
     assert "libtensorflow" not in Path(f"/proc/{node.pid}/maps").read_text()

@@ -102,10 +102,13 @@ def assert_equal(found: Found, wanted: Found) -> None:
     assert [each[2] for each in found] == pytest.approx([each[2] for each in wanted], abs=1e-5)
 
 
-@pytest.mark.parametrize("make", [one_process, three_processes])
+@pytest.mark.parametrize(
+    ("make", "kind"), [(one_process, "keras_model"), (three_processes, "model")]
+)
 def test_the_nodes_find_what_the_library_finds_offline(
-    make: Any, start: Start, ros: Ros, model: Path
+    make: Any, kind: str, start: Start, ros: Ros, request: pytest.FixtureRequest
 ) -> None:
+    model = request.getfixturevalue(kind)
     robot = make(start, ros, model)
     found = robot.drive(first_place=0)
     assert {(5, 0), (6, 1), (7, 2), (8, 3), (9, 4)} <= {each[:2] for each in found}
@@ -142,10 +145,10 @@ def test_the_nodes_end_cleanly_while_images_stream_in(
 
 @pytest.mark.parametrize(("number", "seconds"), [(signal.SIGTERM, 0.0), (signal.SIGINT, 1.0)])
 def test_the_nodes_end_cleanly_while_they_start(
-    number: signal.Signals, seconds: float, start: Start, ros: Ros, model: Path
+    number: signal.Signals, seconds: float, start: Start, ros: Ros, keras_model: Path
 ) -> None:
     """As soon as the first node is there, and while TensorFlow is imported, which a signal could crash."""
-    process = start("place_recognition", {"extractor.model": str(model)})
+    process = start("place_recognition", {"extractor.model": str(keras_model)})
     node = ("descriptor_node", process.namespace)
     process.until(lambda: node in ros.node.get_node_names_and_namespaces())
     ros.spin(seconds)

@@ -22,6 +22,8 @@ from std_msgs.msg import String
 from netvlad_ros.errors import ConfigError
 from netvlad_ros.nodes.subscriptions import Losses, MatchedSubscription, subscribe
 
+pytestmark = pytest.mark.needs("rclpy")
+
 IMAGES = 45
 SMALL, VGA = 30_000, 921_600  # bytes; FastDDS's shared memory takes 0.5 MB by itself
 

@@ -3,8 +3,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,11 @@ from typing import Any
 import pytest
 from live_nodes import NodeProcess, Ros, stamp_ns
 
+from netvlad_ros import cli
 from netvlad_ros.msg import LoopClosureCandidates
 
 pytestmark = pytest.mark.needs("rclpy")
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 84
 TOPIC = "/camera/image_raw/compressed"
 # Of one image a second. A machine that is too busy for the first gets another chance.
@@ -37,9 +35,7 @@ def genuine_model(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def netvlad(*words: object) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "netvlad_ros.cli", *map(str, words)], check=True, cwd=ROOT
-    )
+    assert cli.main([str(word) for word in words]) == 0
 
 
 def replayed(bag: Path, model: Path, folder: Path, parameters: dict[str, float]) -> dict[str, Any]:

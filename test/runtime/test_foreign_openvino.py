@@ -43,8 +43,15 @@ def run(*words: object) -> int:
     return cli.main(["import-weights", *map(str, words)])
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("colours", ["rgb", "bgr"])
+@pytest.mark.parametrize(
+    ("layout", "colours"),
+    [
+        ("NHWC", "rgb"),
+        ("NCHW", "bgr"),
+        pytest.param("NHWC", "bgr", marks=pytest.mark.slow),
+        pytest.param("NCHW", "rgb", marks=pytest.mark.slow),
+    ],
+)
 def test_a_converted_network_gives_its_descriptors(
     layout: str, colours: str, network: NetVLADNetwork, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.data.places import PlaceImages
@@ -37,6 +38,7 @@ def test_images_of_places_come_once_each_in_a_random_order(tmp_path):
     assert sizes == {(48, 64, 3)}
 
 
+@pytest.mark.needs("panda3d")
 def test_rendered_images_show_every_place_before_one_comes_again(tmp_path):
     config = GroupConfig(positives=1, negatives=1, conditions=1)
     rendering = Rendering(2, 2, ("room",), 0, Camera(64, 48), config)

@@ -14,6 +14,8 @@ from netvlad_ros.training.shards import Rendering, Shard, render_missing, shards
 from netvlad_ros.worlds.camera import Camera
 from netvlad_ros.worlds.groups import GroupConfig
 
+pytestmark = pytest.mark.needs("panda3d")
+
 CAMERA = Camera(64, 48)
 GROUP = GroupConfig(positives=2, negatives=3, conditions=1)
 LONELY = GroupConfig(positives=2, negatives=0, conditions=1)

@@ -20,6 +20,8 @@ from netvlad_ros.worlds.camera import Camera, Pose, overlap
 from netvlad_ros.worlds.groups import GroupConfig, groups
 from netvlad_ros.worlds.world import World
 
+pytestmark = pytest.mark.needs("panda3d")
+
 CAMERA = Camera(64, 48)
 GROUP = GroupConfig(positives=2, negatives=3, conditions=1)
 RENDERING = Rendering(3, 2, ("room", "corridor"), 5, CAMERA, GROUP)

@@ -105,6 +105,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(places):
     assert "holds a training run" in refused(start(places, "train.yaml", "-o", "whole"))
 
 
+@pytest.mark.slow
 def test_a_whitening_from_places_begins_and_ends_a_run(places):
     words = ("network.whitening_dims=6", "initial.whitening_images=24", "run.whitening=places")
     settings = [word for each in words for word in ("--set", each)]

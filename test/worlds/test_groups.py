@@ -12,6 +12,7 @@ CAMERA = Camera(64, 48)
 SMALL = GroupConfig(positives=2, negatives=3, conditions=2)
 
 
+@pytest.mark.needs("panda3d")
 @pytest.mark.parametrize(
     ("kind", "radius_m", "far_m"), [("street", 6.0, 25.0), ("corridor", 2.0, 0.0)]
 )

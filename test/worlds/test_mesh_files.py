@@ -17,6 +17,8 @@ from netvlad_ros.worlds.camera import Camera, Pose
 from netvlad_ros.worlds.conditions import Conditions
 from netvlad_ros.worlds.mesh_files import SUFFIXES, scene_of_model, world_of_model
 
+pytestmark = pytest.mark.needs("panda3d", "trimesh", "PIL")
+
 PLAIN = Conditions(noise=0.0, blur_px=0.0, vignetting=0.0)
 
 

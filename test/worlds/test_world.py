@@ -20,6 +20,8 @@ from netvlad_ros.worlds.scene import Paths, Scene
 from netvlad_ros.worlds.sky import haze
 from netvlad_ros.worlds.world import KINDS, World
 
+pytestmark = pytest.mark.needs("panda3d")
+
 SMALL = Camera(160, 120)
 PLAIN = Conditions(noise=0.0, blur_px=0.0, vignetting=0.0)
 
@@ -186,6 +188,7 @@ def memory_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+@pytest.mark.slow
 def test_a_closed_world_gives_back_its_memory():
     conditions, used_mb = (named("day"), named("night")), []
     for _ in range(7):

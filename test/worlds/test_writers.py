@@ -22,6 +22,8 @@ from netvlad_ros.worlds.walks import Shot, walk
 from netvlad_ros.worlds.world import World
 from netvlad_ros.worlds.writers import write_bag, write_folder, write_kitti
 
+pytestmark = pytest.mark.needs("panda3d")
+
 CAMERA = Camera(80, 60, k1=-0.1)
 SETTINGS = {"seed": 2, "laps": 2}
 
