@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     truth = read_ground_truth(arguments.ground_truth) if arguments.ground_truth else None
     with Bag(arguments.bag) as bag:
         topic = bag.image_topic(arguments.topic)
+        if not arguments.topic and (choice := bag.choice(topic)):
+            print(choice)
         extractor = _extractor(config)
         _, warning = resolved_min_similarity(
             config.candidates, extractor.calibration, extractor.fingerprint

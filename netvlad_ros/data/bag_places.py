@@ -34,11 +34,13 @@ class Track(NamedTuple):
     stamps_ns:   (P,) int64, ascending.
     positions_m: (P, 3).
     headings:    (P,) radians, or None.
+    note:        what was left out, as a sentence; empty if nothing.
     """
 
     stamps_ns: np.ndarray
     positions_m: np.ndarray
     headings: np.ndarray | None
+    note: str = ""
 
 
 def read_bag(path: Path, topic: str = "", pose_topic: str = "") -> PlaceDataset:
@@ -47,6 +49,7 @@ def read_bag(path: Path, topic: str = "", pose_topic: str = "") -> PlaceDataset:
     topic, pose_topic: empty where the bag has one only. Raises BagError or DatasetError.
     """
     with Bag(path) as bag:
+        choice = "" if topic else bag.choice(bag.image_topic())
         topic = bag.image_topic(topic)
         pose_topic = _pose_topic(bag, pose_topic)
         track = _track(bag, bag.topics[pose_topic])
@@ -62,7 +65,8 @@ def read_bag(path: Path, topic: str = "", pose_topic: str = "") -> PlaceDataset:
     places = PlaceImages(kept, positions_m, headings, stamps_ns[known])
     left_out = int(np.sum(~known))
     note = f"{left_out} of {len(known)} images have no position on {pose_topic} within {MAX_GAP_S:g} s."
-    return PlaceDataset(path.name, places, places, notes=(note,) if left_out else ())
+    notes = (choice, track.note, note if left_out else "")
+    return PlaceDataset(path.name, places, places, notes=tuple(filter(None, notes)))
 
 
 def read_bag_images(path: Path, topic: str = "") -> PlaceImages:
@@ -119,7 +123,9 @@ def _track(bag: Bag, topic: Topic) -> Track:
         )
     kept = np.flatnonzero(usable)[first]
     headings = None if track.headings is None else track.headings[kept]
-    return Track(track.stamps_ns[kept], track.positions_m[kept], headings)
+    lost = topic.count - int(usable.sum())
+    note = f"{lost} of {topic.count} messages on {topic.name} are left out: without a fix, or not finite."
+    return Track(track.stamps_ns[kept], track.positions_m[kept], headings, note if lost > 0 else "")
 
 
 def _poses(bag: Bag, topic: Topic) -> Track:

@@ -3,26 +3,41 @@
 
 import difflib
 import heapq
+import re
+import shlex
+import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Reader1
-from rosbags.rosbag2 import Reader as Reader2
 from rosbags.typesys import Stores, get_typestore
 
 from netvlad_ros.constants import NANOSECONDS
+from netvlad_ros.data.bag_files import (
+    ZSTD_SUFFIX,
+    BagReader,
+    decompressed,
+    decompressed_message,
+    encoding,
+    is_storage,
+    is_unclosed,
+    storage_suffix,
+)
 from netvlad_ros.errors import BagError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+# Of REP 118: millimetres and metres.
+DEPTH_ENCODINGS = ("16UC1", "32FC1")
 
-_STORAGE_SUFFIXES = (".mcap", ".db3")
 _REPAIRS = {
     ".mcap": "`mcap recover` saves what is left of it",
     ".db3": "`sqlite3 BAG.db3 .recover | sqlite3 SAVED.db3` saves what is left of it",
-    ".bag": "`rosbag reindex` may repair it",
+    ".bag": "`rosbag reindex` of ROS 1 may repair it",
+    ".active": "it's still being recorded, or was not closed: `rosbag reindex` of ROS 1 makes a .bag of it",
     "": "give one of its .mcap or .db3 files instead, or repair it with `ros2 bag reindex`",
 }
 
@@ -67,9 +82,11 @@ class Bag:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._readers: list[Reader1 | Reader2] = []
+        self._readers: list[Reader1 | BagReader] = []
+        self._unpacked: list[tempfile.TemporaryDirectory[str]] = []
         try:
-            self._readers.extend(_open(file) for file in _files(self.path))
+            for file in _files(self.path):
+                self._readers.append(_open(self._plain(file)))
         except BagError:
             self.close()
             raise
@@ -84,11 +101,14 @@ class Bag:
     def close(self) -> None:
         for reader in self._readers:
             reader.close()
-        self._readers = []
+        for folder in self._unpacked:
+            folder.cleanup()
+        self._readers, self._unpacked = [], []
 
     @property
     def is_ros1(self) -> bool:
-        return any(isinstance(reader, Reader1) for reader in self._readers)
+        """Whether its messages are serialised as in ROS 1, which MCAP holds too."""
+        return any(encoding(each) == "ros1" for each in self._connections())
 
     @property
     def start_ns(self) -> int:
@@ -109,7 +129,7 @@ class Bag:
         raise BagError(f"{self.path}: has no topic {name}; {hint}")
 
     def image_topic(self, name: str = "") -> str:
-        """The given topic, or the only one with images.
+        """The given topic, or the only one with images; depth is no picture where there are others.
 
         Raises BagError, naming the topics there are, if there is none, or no such, or several.
         """
@@ -123,11 +143,28 @@ class Bag:
         images = [topic.name for topic in self.topics.values() if topic.is_image]
         if not images:
             raise BagError(f"{self.path}: expected a topic of {expected}; {self._contents()}.")
-        if len(images) > 1:
+        depth = self.depth_topics if len(images) > 1 else []
+        pictures = [topic for topic in images if topic not in depth] or images
+        if len(pictures) > 1:
             raise BagError(
                 f"{self.path}: has several image topics; choose one of {', '.join(images)}."
             )
-        return images[0]
+        return pictures[0]
+
+    @cached_property
+    def depth_topics(self) -> list[str]:
+        """The image topics whose first message holds distances instead of a picture."""
+        images = [topic for topic in self.topics.values() if topic.is_image and topic.count]
+        return [topic.name for topic in images if self._is_depth(topic)]
+
+    def choice(self, topic: str) -> str:
+        """A sentence on what image_topic() preferred this topic to; empty if to nothing."""
+        others = [
+            each.name for each in self.topics.values() if each.is_image and each.name != topic
+        ]
+        if not others or topic in self.depth_topics or not set(others) <= set(self.depth_topics):
+            return ""
+        return f"The images are those of {topic}; depth ({', '.join(others)}) is no picture."
 
     def images(self, topic: str) -> Iterator[tuple[int, Any]]:
         """Stamp in nanoseconds and message of every image, in the order of recording.
@@ -179,7 +216,30 @@ class Bag:
             if connections:
                 streams.append(reader.messages(connections, start=start_ns))
         for connection, received_ns, data in heapq.merge(*streams, key=lambda message: message[1]):
-            yield RawMessage(connection.topic, connection.msgtype, received_ns, bytes(data))
+            message = decompressed_message(bytes(data))
+            yield RawMessage(connection.topic, connection.msgtype, received_ns, message)
+
+    def _plain(self, file: Path) -> Path:
+        """The file, unpacked if it's compressed as a whole."""
+        if file.suffix != ZSTD_SUFFIX or file.is_dir():
+            return file
+        folder = tempfile.TemporaryDirectory(prefix="netvlad-bag-")
+        self._unpacked.append(folder)
+        try:
+            return decompressed(file, Path(folder.name))
+        except Exception as error:  # of zstd, or a full disk
+            raise BagError(
+                f"{file}: can't be unpacked into {folder.name} ({_one_line(error)}); `zstd -d {file.name}` "
+                "where there is room saves what can be."
+            ) from error
+
+    def _is_depth(self, topic: Topic) -> bool:
+        try:
+            message = next(self.stamped(topic.name)).message
+        except (BagError, StopIteration):  # whoever reads its images is told
+            return False
+        how = str(getattr(message, "encoding", "") or getattr(message, "format", ""))
+        return how.startswith(DEPTH_ENCODINGS) or "compressedDepth" in how
 
     def _connections(self) -> list[Connection]:
         return [connection for reader in self._readers for connection in reader.connections]
@@ -204,25 +264,23 @@ class Bag:
 def is_bag(path: Path) -> bool:
     """Whether this looks like a bag: by its suffix, its metadata or what is in the folder."""
     if path.is_file():
-        return path.suffix in (*_STORAGE_SUFFIXES, ".bag")
-    return (path / "metadata.yaml").exists() or any(
-        any(path.glob(f"*{suffix}")) for suffix in _STORAGE_SUFFIXES
-    )
+        return is_storage(path) or _is_ros1(path)
+    return (path / "metadata.yaml").exists() or any(map(is_storage, path.glob("*.*")))
 
 
 def storage_file(path: Path) -> Path:
     """The file, the first of several, that holds the messages of a bag."""
     inside = sorted(path.iterdir()) if path.is_dir() else []
-    return next((file for file in inside if file.suffix in _STORAGE_SUFFIXES), path)
+    return next(filter(is_storage, inside), path)
 
 
 def _files(path: Path) -> list[Path]:
     """What to give to a reader: the path itself, or the storage files of a folder without metadata."""
     if not path.exists():
         raise BagError(f"{path}: no such file or folder; expected a bag.")
-    if path.is_file() or (path / "metadata.yaml").exists():
+    if path.is_file() or ((path / "metadata.yaml").exists() and not _has_other_formats(path)):
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+    files = sorted(filter(is_storage, path.iterdir()))
     if not files:
         raise BagError(
             f"{path}: not a bag; expected a folder with metadata.yaml or with .mcap or .db3 files, "
@@ -231,11 +289,22 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _open(path: Path) -> Reader1 | Reader2:
-    if path.is_file() and path.suffix not in _REPAIRS:
+def _has_other_formats(path: Path) -> bool:
+    """Whether metadata names a format that isn't ROS 2's, for which rosbags refuses the whole folder."""
+    text = (path / "metadata.yaml").read_text(errors="replace")
+    formats = set(re.findall(r"serialization_format:\s*[\"']?(\w+)", text))
+    return "cdr" in formats and formats != {"cdr"}
+
+
+def _is_ros1(path: Path) -> bool:
+    return path.name.endswith((".bag", ".bag.active"))
+
+
+def _open(path: Path) -> Reader1 | BagReader:
+    if path.is_file() and not is_storage(path) and not _is_ros1(path):
         raise BagError(f"{path}: not a bag; expected a folder, or a .mcap, .db3 or .bag file.")
     try:
-        reader = Reader1(path) if path.suffix == ".bag" else Reader2(path)
+        reader = Reader1(path) if _is_ros1(path) else BagReader(path)
         reader.open()
     except Exception as error:  # a damaged file makes rosbags raise nearly anything
         raise BagError(f"{path}: can't be read ({_one_line(error)}); {_repair(path)}.") from error
@@ -257,7 +326,12 @@ def _is_latched(extension: Any) -> bool:
 
 
 def _repair(path: Path) -> str:
-    return _REPAIRS.get(path.suffix, _REPAIRS[""])
+    if is_unclosed(path):
+        return (
+            "it was not closed, and rows are in a file beside it: `sqlite3 "
+            f"{shlex.quote(str(path))} 'SELECT count(*) FROM messages'` joins them"
+        )
+    return _REPAIRS.get(storage_suffix(path), _REPAIRS[""])
 
 
 def _one_line(reason: object) -> str:

@@ -25,9 +25,9 @@ _EAST, _NORTH, _HEADING = 1, 2, 9
 
 
 def has_utm_names(folder: Path) -> bool:
-    """Whether a folder, or its folder for the database, holds such images."""
+    """Whether a folder, or its folder for the database, holds such images, in whatever depth."""
     split = _split(folder)
-    return any(any(each.glob("@*@*")) for each in (split or (folder,)))
+    return any(any(each.rglob("@*@*")) for each in (split or (folder,)))
 
 
 def read_utm_folder(folder: Path) -> PlaceDataset:

@@ -68,19 +68,21 @@ def write_bag(
 ) -> Iterator[int]:
     """A rosbag2 folder with images, camera info and odometry; yields as write_folder().
 
-    compressed: CompressedImage (JPEG) instead of Image. The bag gets its name when it is complete; one
-    of the same settings stays as it is. Raises WorldError if there is something else.
+    compressed: CompressedImage (JPEG) instead of Image. Until the bag is complete it lies in
+    FOLDER.unfinished, which is no bag. One of the same settings stays as it is. Raises WorldError if there
+    is something else.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
 
     if folder.exists():
         _begin(folder, settings)
         return
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.mkdir(parents=True)
+    bag = unfinished / f"{folder.name}_0"  # which names the file inside, as rosbag2 does
     messages = _Messages(world, compressed)
-    with Writer(unfinished, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+    with Writer(bag, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         connections: dict[str, Any] = {}
         for shot in shots:
             for topic, message in messages.of(shot):
@@ -92,8 +94,9 @@ def write_bag(
                 data = messages.store.serialize_cdr(message, kind)
                 writer.write(connections[topic], shot.stamp_ns, data)
             yield shot.number
-    (unfinished / SETTINGS).write_text(json.dumps(settings, indent=2))
-    unfinished.rename(folder)
+    (bag / SETTINGS).write_text(json.dumps(settings, indent=2))
+    bag.rename(folder)
+    unfinished.rmdir()
 
 
 def _begin(folder: Path, settings: Settings) -> None:

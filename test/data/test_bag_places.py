@@ -108,6 +108,26 @@ def test_gps_becomes_local_metres_and_what_is_no_fix_is_not_used(tmp_path: Path)
     )
 
 
+def test_poses_that_are_not_finite_are_left_out_and_counted(tmp_path: Path):
+    lost = recorded(
+        odometry(NOW_S * SECOND + 500_000_000, float("nan"), 5.0),
+        odometry(NOW_S * SECOND + 600_000_000, float("inf"), 5.0),
+    )
+    bag = write_bag(tmp_path / "b", camera(NOW_S + 0.55) | {"/odom": [*drive(), *lost]})
+    dataset = read_bag(bag)
+    np.testing.assert_allclose(dataset.database.positions_m, [[0.55, 5.0, 0.0]], atol=1e-6)
+    assert dataset.notes == (
+        "2 of 5 messages on /odom are left out: without a fix, or not finite.",
+    )
+
+
+def test_of_a_bag_with_colour_and_depth_the_note_says_what_was_taken(tmp_path: Path):
+    depth = recorded(image(NOW_S * SECOND, np.full((8, 8), 900, np.uint16), "16UC1"))
+    recording = camera(NOW_S + 0.5) | {"/depth": depth, "/odom": drive()}
+    dataset = read_bag(write_bag(tmp_path / "b", recording))
+    assert dataset.notes == ("The images are those of /camera; depth (/depth) is no picture.",)
+
+
 def test_images_are_read_in_any_order_and_by_any_thread(tmp_path: Path):
     recording = camera(*(NOW_S + 0.1 * i for i in range(20)))
     together = [

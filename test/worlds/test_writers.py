@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.commands import render
-from netvlad_ros.data.bags import Bag
+from netvlad_ros.data.bags import Bag, is_bag
 from netvlad_ros.data.kitti import read_kitti
 from netvlad_ros.data.pose_csv import read_pose_csv
 from netvlad_ros.errors import WorldError
@@ -116,6 +116,27 @@ def test_what_was_interrupted_is_completed_with_the_same_pixels(world, shots, tm
         assert (
             tmp_path / "part" / file.relative_to(tmp_path / "whole")
         ).read_bytes() == file.read_bytes()
+
+
+def test_the_files_of_a_bag_are_visible_and_named_as_rosbag2_names_them(world, shots, tmp_path):
+    list(write_bag(world, shots, tmp_path / "town", SETTINGS))
+    names = sorted(file.name for file in (tmp_path / "town").iterdir())
+    assert names == ["metadata.yaml", "render.json", "town_0.db3"]
+    (tmp_path / "copy").mkdir()
+    for name in names:
+        (tmp_path / "town" / name).rename(tmp_path / "copy" / name)
+    with Bag(tmp_path / "copy") as bag:
+        assert len(list(bag.images("/camera/image_raw"))) == len(shots)
+
+
+def test_a_bag_that_was_interrupted_is_named_so_and_is_no_bag(world, shots, tmp_path):
+    writing = write_bag(world, shots, tmp_path / "town", SETTINGS)
+    next(writing)
+    writing.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["town.unfinished"]
+    assert not is_bag(tmp_path / "town.unfinished")
+    list(write_bag(world, shots, tmp_path / "town", SETTINGS))
+    assert [path.name for path in tmp_path.iterdir()] == ["town"]
 
 
 @pytest.mark.parametrize("write", [write_folder, write_kitti, write_bag])
