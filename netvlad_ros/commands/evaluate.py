@@ -94,11 +94,9 @@ def _dataset(arguments: argparse.Namespace) -> "PlaceDataset":
     import dataclasses
     import math
 
-    from netvlad_ros.data.read_places import join_places, read_places
+    from netvlad_ros.data.read_places import read_places
 
-    dataset = read_places(arguments.dataset, options_of(arguments))
-    if arguments.queries:
-        dataset = join_places(dataset, read_places(arguments.queries, options_of(arguments)))
+    dataset = read_places(arguments.dataset, options_of(arguments), arguments.queries)
     if not dataset.database.has_positions or not dataset.queries.has_positions:
         raise DatasetError(f"{arguments.dataset}: its images have no positions to compare.")
     if arguments.radius:

@@ -28,6 +28,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pose-topic", default="", metavar="TOPIC", help="odometry, pose or GPS topic of a bag"
     )
+    parser.add_argument(
+        "--positions",
+        choices=("metres", "lat-lon", "lon-lat"),
+        default="metres",
+        help="what positions in names and columns are: metres, or degrees in this order",
+    )
 
 
 def options_of(arguments: argparse.Namespace) -> "PlaceOptions":
@@ -38,7 +44,12 @@ def options_of(arguments: argparse.Namespace) -> "PlaceOptions":
     has_config = "config" in arguments
     camera = load_config(arguments.config, arguments.set).camera if has_config else DEFAULT_CAMERA
     return PlaceOptions(
-        arguments.images, query_images, arguments.topic, arguments.pose_topic, camera
+        arguments.images,
+        query_images,
+        arguments.topic,
+        arguments.pose_topic,
+        camera,
+        arguments.positions,
     )
 
 

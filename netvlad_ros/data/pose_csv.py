@@ -6,6 +6,7 @@
 
 The first line names the columns, of which any may follow in any order. Latitude and longitude may stand
 for x and y, a quaternion for the heading. Without a role (database or query) the images are one sequence.
+Rows whose position is empty, NaN or infinite are left out, and counted in a note.
 """
 
 import csv
@@ -50,6 +51,9 @@ ROLES = {
 }
 IMAGE_FOLDERS = ("", "images", "image", "data")
 
+POSITION = ("x", "y", "z", "latitude", "longitude", "altitude")
+ROW = "row"  # of the file, the first being 1
+
 Table = dict[str, list[str]]
 
 
@@ -58,16 +62,40 @@ def read_pose_csv(path: Path, images_root: Path | None = None) -> PlaceDataset:
 
     images_root: the folder that names are relative to; None looks beside the file.
     """
-    table = _table(path)
+    table, notes = _with_positions(path, _table(path))
     everything = np.ones(len(table["image"]), bool)
     if "role" not in table:
         images = _places(path, table, everything, images_root)
-        return PlaceDataset(path.stem, images, images)
-    roles = np.array(_roles(path, table["role"]))
+        return PlaceDataset(path.stem, images, images, notes=notes)
+    roles = np.array(_roles(path, table))
     database, queries = (
         _places(path, table, roles == role, images_root) for role in ("database", "query")
     )
-    return PlaceDataset(path.stem, database, queries)
+    return PlaceDataset(path.stem, database, queries, notes=notes)
+
+
+def _with_positions(path: Path, table: Table) -> tuple[Table, tuple[str, ...]]:
+    """The rows with a position, and a note on the others."""
+    used = ("x", "y", "z") if {"x", "y"} <= table.keys() else POSITION[3:]
+    columns = [table[name] for name in used if name in table]
+    lost = [i for i, cells in enumerate(zip(*columns, strict=True)) if any(map(_is_empty, cells))]
+    if not lost:
+        return table, ()
+    count = len(table[ROW])
+    if len(lost) == count:
+        raise DatasetError(
+            f"{path}: expected positions, got only rows where they are empty or NaN."
+        )
+    note = f"{path}: {len(lost)} of {count} rows have no position (the first: row {table[ROW][lost[0]]})."
+    kept = sorted(set(range(count)) - set(lost))
+    return {name: [cells[i] for i in kept] for name, cells in table.items()}, (note,)
+
+
+def _is_empty(cell: str) -> bool:
+    try:
+        return not cell or not math.isfinite(float(cell))
+    except ValueError:  # text is no missing number; it's refused where numbers are made
+        return False
 
 
 def _places(path: Path, table: Table, kept: np.ndarray, images_root: Path | None) -> PlaceImages:
@@ -99,7 +127,8 @@ def _table(path: Path) -> Table:
             )
     if len(rows) < 2:
         raise DatasetError(f"{path}: expected at least one image with its pose, got none.")
-    return {name: [row[place].strip() for row in rows[1:]] for name, place in found.items()}
+    table = {name: [row[place].strip() for row in rows[1:]] for name, place in found.items()}
+    return {**table, ROW: [str(row) for row in range(2, len(rows) + 1)]}
 
 
 def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
@@ -153,7 +182,7 @@ def _numbers(path: Path, table: Table, name: str) -> np.ndarray:
 
 def _cells(path: Path, table: Table, name: str, convert: Callable[[str], float]) -> list[float]:
     values = []
-    for line, cell in enumerate(table[name], start=2):
+    for line, cell in zip(table[ROW], table[name], strict=True):
         try:
             value = convert(cell)
         except ValueError:
@@ -166,13 +195,13 @@ def _cells(path: Path, table: Table, name: str, convert: Callable[[str], float])
     return values
 
 
-def _roles(path: Path, cells: Sequence[str]) -> list[str]:
-    for line, cell in enumerate(cells, start=2):
+def _roles(path: Path, table: Table) -> list[str]:
+    for line, cell in zip(table[ROW], table["role"], strict=True):
         if cell.lower() not in ROLES:
             raise DatasetError(
                 f"{path}: row {line}: expected database or query as the role, got {cell[:40]!r}."
             )
-    return [ROLES[cell.lower()] for cell in cells]
+    return [ROLES[cell.lower()] for cell in table["role"]]
 
 
 def _images(path: Path, names: Sequence[str], root: Path | None) -> ImageSource:

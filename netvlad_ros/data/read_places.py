@@ -16,10 +16,12 @@ from netvlad_ros.data.image_sources import BagImages, ImageFiles
 from netvlad_ros.data.kitti import is_kitti, read_kitti
 from netvlad_ros.data.places import PlaceDataset, PlaceImages
 from netvlad_ros.data.pose_csv import read_pose_csv
+from netvlad_ros.data.position_units import doubts, in_metres
 from netvlad_ros.data.utm_folder import has_utm_names, read_utm_folder
 from netvlad_ros.errors import DatasetError, ImageError
 
 POSE_FILES = ("poses.csv", "places.csv", "ground_truth.csv")
+POSITIONS = ("metres", "lat-lon", "lon-lat")
 KINDS = (
     "a .mat file of the NetVLAD authors, a folder of images named @UTM_EAST@UTM_NORTH@..., a CSV file of "
     "poses, a KITTI sequence or its file of poses, or a bag with odometry or GPS"
@@ -33,6 +35,7 @@ class PlaceOptions:
     images, query_images: folders that names in a file are relative to; None looks beside the file.
     topic, pose_topic:    of a bag; empty where it has one only.
     camera:               what is taken for a picture, and how many pixels it may have.
+    positions:            what positions are, one of POSITIONS.
     """
 
     images: Path | None = None
@@ -40,22 +43,32 @@ class PlaceOptions:
     topic: str = ""
     pose_topic: str = ""
     camera: CameraConfig = DEFAULT_CAMERA
+    positions: str = "metres"
 
 
-def read_places(path: str | Path, options: PlaceOptions | None = None) -> PlaceDataset:
+def read_places(
+    path: str | Path, options: PlaceOptions | None = None, queries: str | Path | None = None
+) -> PlaceDataset:
     """The set of places at a path, whatever its format.
 
+    queries: another set in the same frame, whose images are looked up in the first.
     Raises DatasetError, or BagError for a bag, in one sentence that names the path.
     """
     options = options or PlaceOptions()
-    dataset = _read_places(Path(path), options)
-    database = _seen_by(options.camera, dataset.database)
-    is_one = dataset.queries is dataset.database
-    queries = database if is_one else _seen_by(options.camera, dataset.queries)
-    return dataclasses.replace(dataset, database=database, queries=queries)
+    dataset = _read(Path(path), options)
+    if queries is not None:
+        dataset = join_places(dataset, _read(Path(queries), options))
+    if options.positions != "metres":
+        dataset = in_metres(dataset, latitude_first=options.positions == "lat-lon")
+    places = _seen_by(options.camera, dataset.database)
+    looked_up = places if dataset.is_sequence else _seen_by(options.camera, dataset.queries)
+    notes = (*dataset.notes, doubts(dataset))
+    return dataclasses.replace(
+        dataset, database=places, queries=looked_up, notes=tuple(filter(None, notes))
+    )
 
 
-def _read_places(path: Path, options: PlaceOptions) -> PlaceDataset:
+def _read(path: Path, options: PlaceOptions) -> PlaceDataset:
     if not path.exists():
         raise DatasetError(f"{path}: there is no such file or folder; expected {KINDS}.")
     if path.is_dir():

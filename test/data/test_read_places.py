@@ -52,6 +52,83 @@ def test_one_folder_named_by_utm_is_a_sequence(tmp_path: Path):
     assert dataset.database.positions_m.tolist() == [[1, 2], [3, 4]]
 
 
+def test_folders_named_by_utm_are_found_in_whatever_depth(tmp_path: Path):
+    picture(tmp_path / "database" / "000" / "a" / "@1@2@a.png")
+    picture(tmp_path / "queries" / "001" / "@3@4@b.png")
+    dataset = read_places(tmp_path)
+    assert dataset.database.positions_m.tolist() == [[1, 2]]
+    assert dataset.queries.positions_m.tolist() == [[3, 4]]
+    picture(tmp_path / "drive" / "000" / "@5@6@a.png")
+    assert read_sequence(tmp_path / "drive").positions_m.tolist() == [[5, 6]]
+
+
+def degrees(root: Path, count: int = 12) -> Path:
+    """Images 111 m apart on a meridian, with longitude and latitude in their names."""
+    for number in range(count):
+        picture(root / f"@8.0@{47.0 + number / 1000:.3f}@.png")
+    return root
+
+
+def test_degrees_taken_for_metres_are_asked_about(tmp_path: Path):
+    (note,) = read_places(degrees(tmp_path / "drive")).notes
+    assert note.startswith(
+        "drive: nearly all images (100 %) are positives of every query within 25 m"
+    )
+    assert "are the positions degrees? Then --positions lat-lon or lon-lat" in note
+
+
+def test_degrees_become_metres_if_asked_to(tmp_path: Path):
+    dataset = read_places(degrees(tmp_path), PlaceOptions(positions="lon-lat"))
+    assert dataset.notes == ()
+    assert dataset.is_sequence
+    np.testing.assert_allclose(dataset.database.positions_m[1], [0.0, 111.17], atol=0.01)
+    assert [len(dataset.positives(query)) for query in range(12)] == [0] * 12
+
+
+def test_queries_in_degrees_have_the_origin_of_their_database(tmp_path: Path):
+    lines = ["image,x,y,role", "a.png,47,8,database", "b.png,47.001,8,query"]
+    options = PlaceOptions(positions="lat-lon")
+    dataset = read_places(csv_file(tmp_path / "p.csv", *lines), options)
+    np.testing.assert_allclose(dataset.queries.positions_m, [[0.0, 111.17]], atol=0.01)
+
+
+def test_queries_from_another_path_in_degrees_have_that_origin_too(tmp_path: Path):
+    database = csv_file(tmp_path / "a.csv", "image,x,y", "a.png,8,47")
+    queries = csv_file(tmp_path / "b.csv", "image,x,y", "b.png,8,47.001")
+    dataset = read_places(database, PlaceOptions(positions="lon-lat"), queries)
+    np.testing.assert_allclose(dataset.database.positions_m, [[0.0, 0.0]], atol=1e-6)
+    np.testing.assert_allclose(dataset.queries.positions_m, [[0.0, 111.17]], atol=0.01)
+
+
+def test_what_can_not_be_degrees_is_refused(tmp_path: Path):
+    path = csv_file(tmp_path / "p.csv", "image,x,y", "a.png,47,120", "b.png,500000,4500000")
+    with pytest.raises(DatasetError, match=r"got 47 and 120; is it the other order, or metres"):
+        read_places(path, PlaceOptions(positions="lon-lat"))
+
+
+def test_one_place_in_metres_is_no_question_of_degrees(tmp_path: Path):
+    rows = [f"{number}.png,{500000 + number},4500000" for number in range(12)]
+    (note,) = read_places(csv_file(tmp_path / "p.csv", "image,x,y", *rows)).notes
+    assert note.endswith("so that any answer is right; a smaller radius (--radius) tells more.")
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "", "-Infinity"])
+def test_rows_without_a_position_are_left_out_and_counted(tmp_path: Path, cell: str):
+    rows = ["image,x,y,role", "a.png,1,2,database", f"b.png,{cell},2,database", "c.png,3,4,query"]
+    path = csv_file(tmp_path / "p.csv", *rows)
+    dataset = read_places(path)
+    assert [*dataset.database.names] == ["a.png"]
+    assert dataset.queries.positions_m.tolist() == [[3, 4]]
+    assert dataset.notes == (f"{path}: 1 of 3 rows have no position (the first: row 3).",)
+    with pytest.raises(DatasetError, match=r"row 4: expected database or query"):
+        read_places(csv_file(path, *rows[:3], "c.png,3,4,neither"))
+
+
+def test_rows_that_all_lack_a_position_are_refused(tmp_path: Path):
+    with pytest.raises(DatasetError, match="got only rows where they are empty or NaN"):
+        read_places(csv_file(tmp_path / "p.csv", "image,x,y", "a.png,nan,nan"))
+
+
 def test_a_csv_file_of_poses_with_roles(tmp_path: Path):
     picture(tmp_path / "images" / "a.jpg", 30)
     path = csv_file(
@@ -190,7 +267,7 @@ def test_a_database_with_queries_is_no_sequence(tmp_path: Path):
         (("image,x,y",), "at least one image"),
         (("image,x,y", "a,1"), "row 2: expected 3 values, as in the first line, got 2"),
         (("image,x,y", "a,1,2", "b,1,north"), "row 3: expected a number as y, got 'north'"),
-        (("image,x,y", "a,nan,2"), "row 2: expected a number as x, got 'nan'"),
+        (("image,x,y", "a,nan,2"), "expected positions, got only rows where they are empty or NaN"),
         (("image,x,y,role", "a,1,2,train"), "row 2: expected database or query as the role"),
         (("image,x,y,role", "a,1,2,query"), "expected at least one database image, got none"),
         ((), "expected a first line"),

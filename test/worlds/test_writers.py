@@ -132,7 +132,7 @@ def test_the_files_of_a_bag_are_visible_and_named_as_rosbag2_names_them(world, s
 def test_a_bag_that_was_interrupted_is_named_so_and_is_no_bag(world, shots, tmp_path):
     writing = write_bag(world, shots, tmp_path / "town", SETTINGS)
     next(writing)
-    writing.close()
+    del writing
     assert [path.name for path in tmp_path.iterdir()] == ["town.unfinished"]
     assert not is_bag(tmp_path / "town.unfinished")
     list(write_bag(world, shots, tmp_path / "town", SETTINGS))
