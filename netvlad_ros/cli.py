@@ -17,6 +17,7 @@ COMMANDS = {
     "cluster": "begin the clusters of a model anew, from the local descriptors of images",
     "compare": "show where two models, or a model and expected descriptors, differ",
     "config": "print all parameters as a commented YAML file",
+    "convert-bag": "bring our messages in an older bag to today's format",
     "download": "fetch weights that another project has published",
     "edit": "make a model of another input, whitening or length of descriptors",
     "evaluate": "measure how often a model finds places in a database",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from netvlad_ros.constants import NANOSECONDS
 
+# Of sessions that were only numbered, in the first format of files and messages.
+_NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
 # Digits of a session's UUID that a log shows; the whole one stands in messages and files.
 SHOWN_DIGITS = 8
 
@@ -37,6 +39,11 @@ class Session:
     def new(cls, stream: Stream = Stream(), map: str = "") -> "Session":
         """A session that there never was before."""
         return cls(uuid.uuid4().hex, stream, map)
+
+
+def numbered_session(database_id: str, number: int) -> str:
+    """The UUID of a session that had only a number, the same wherever it is needed."""
+    return uuid.uuid5(_NUMBERED_SESSIONS, f"{database_id}/{number}").hex
 
 
 @dataclass(frozen=True, slots=True)

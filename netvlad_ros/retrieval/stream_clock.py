@@ -99,7 +99,7 @@ class StreamClock:
         steps = [
             (stamp_ns - clock.stamp_ns, -number)
             for number, clock in enumerate(self._clocks)
-            if 0 < stamp_ns - clock.stamp_ns and not self._was_set(clock, stamp_ns, passed_ns)
+            if stamp_ns - clock.stamp_ns > 0 and not self._was_set(clock, stamp_ns, passed_ns)
         ]
         return self._clocks[-min(steps)[1]] if steps else None
 

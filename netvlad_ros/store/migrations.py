@@ -2,17 +2,13 @@
 """How database files of earlier versions become ones of today."""
 
 import sqlite3
-import uuid
 import zlib
 from collections.abc import Callable, Iterator
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.keyframe import Keyframe, Session
+from netvlad_ros.keyframe import Keyframe, Session, numbered_session
 from netvlad_ros.store import schema
 from netvlad_ros.store.keyframe_store import StoreHeader
-
-# Of sessions that were only numbered, in version 1.
-_NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
@@ -60,7 +56,7 @@ def _keyframes_of_version_1(
             or number >= next_id
         ):
             raise DatabaseError(f"keyframe {number} is damaged; restore a copy of the file.")
-        name = uuid.uuid5(_NUMBERED_SESSIONS, f"{header.database_id}/{session}").hex
+        name = numbered_session(header.database_id, session)
         yield Keyframe(Session(name), number, stamp_ns), vector
 
 
