@@ -58,9 +58,10 @@ def _run(arguments: list[str]) -> int:
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """Takes options between the words too, as in `evaluate MODEL -o FOLDER DATASET`.
+    """The parser of one command, which is imported when its words are parsed.
 
-    What it doesn't know, it refuses itself, so that its own usage is shown.
+    Takes options between the words too, as in `evaluate MODEL -o FOLDER DATASET`. What it doesn't know, it
+    refuses itself, so that its own usage is shown.
     """
 
     _is_parsing = False
@@ -70,6 +71,7 @@ class _CommandParser(argparse.ArgumentParser):
         if self._is_parsing:
             return super().parse_known_args(args, namespace)
         self._is_parsing = True
+        _command(self.prog.split()[-1]).add_arguments(self)
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -89,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser
     )
     for name, meaning in COMMANDS.items():
-        _command(name).add_arguments(commands.add_parser(name, help=meaning))
+        commands.add_parser(name, help=meaning)
     commands.add_parser("play", help="publish all topics of a bag to ROS nodes")
     return parser
 

@@ -99,6 +99,24 @@ print(sorted({heavy} & set(sys.modules)))
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_only_the_command_that_is_asked_for_is_imported():
+    code = """
+import sys
+from netvlad_ros.cli import COMMANDS, main
+try:
+    main(["export", "--help"])
+except SystemExit:
+    pass
+modules = {name.replace("-", "_") for name in COMMANDS}
+print(sorted(name for name in modules if f"netvlad_ros.commands.{name}" in sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "usage: netvlad export" in done.stdout
+    assert done.stdout.splitlines()[-1] == "['export']"
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["--version"])

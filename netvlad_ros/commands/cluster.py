@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from tqdm import tqdm
+
 from netvlad_ros.commands.images import add_source_arguments, options_of
 from netvlad_ros.commands.values import parse_count, parse_size, parse_whole
+from netvlad_ros.data.places import PlaceImages
+from netvlad_ros.data.read_places import read_places, read_sequence
 from netvlad_ros.errors import BagError, DatasetError, ModelError
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.training.image_samples import Skipped, place_images
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from netvlad_ros.data.places import PlaceImages
     from netvlad_ros.model import NetVLADNetwork
 
 
@@ -77,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
     with quiet_start_up():
         from netvlad_ros.model import load_model, save_model
         from netvlad_ros.training import clusters
-        from netvlad_ros.training.image_samples import Skipped, place_images
 
     model = load_model(arguments.model)
     size_px = arguments.size or _own_size(model) or (320, 240)
@@ -108,9 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _places(arguments: argparse.Namespace) -> "PlaceImages":
-    from netvlad_ros.data.read_places import read_places, read_sequence
-
+def _places(arguments: argparse.Namespace) -> PlaceImages:
     try:
         return read_places(arguments.images_from, options_of(arguments)).database
     except (BagError, DatasetError):  # positions are not needed
@@ -125,7 +125,5 @@ def _own_size(model: "NetVLADNetwork") -> tuple[int, int] | None:
     return network.input_width_px, network.input_height_px
 
 
-def _shown(images: Iterable["np.ndarray"], expected: int) -> Iterator["np.ndarray"]:
-    from tqdm import tqdm
-
+def _shown(images: Iterable[np.ndarray], expected: int) -> Iterator[np.ndarray]:
     yield from tqdm(images, total=expected, unit=" images", leave=False, disable=None)

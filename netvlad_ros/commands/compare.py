@@ -6,11 +6,15 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from netvlad_ros.data.image_files import image_paths, read_image
+from netvlad_ros.inspection.json_file import write_json
 from netvlad_ros.quiet import quiet_start_up
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from netvlad_ros.inspection.comparison import Comparison, Inside
     from netvlad_ros.inspection.differences import Pair
 
@@ -36,7 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
     names, images = _read(arguments.images)
     with quiet_start_up():
         from netvlad_ros.inspection.comparison import compare, open_side
-        from netvlad_ros.inspection.json_file import write_json
     comparison = compare(open_side(arguments.a), open_side(arguments.b), images, names)
     _print(comparison, arguments.all)
     if arguments.json:
@@ -44,9 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if comparison.equal else 1
 
 
-def _read(words: list[str]) -> "tuple[list[str], list[np.ndarray]]":
-    from netvlad_ros.data.image_files import image_paths, read_image
-
+def _read(words: list[str]) -> tuple[list[str], list[np.ndarray]]:
     paths = [
         path
         for word in words
@@ -56,8 +57,6 @@ def _read(words: list[str]) -> "tuple[list[str], list[np.ndarray]]":
 
 
 def _print(comparison: "Comparison", everything: bool) -> None:
-    from rich.console import Console
-
     console = Console(highlight=False, markup=False)
     console.print(f"A  {comparison.a}\nB  {comparison.b}", soft_wrap=True)
     if comparison.inside:
@@ -139,8 +138,6 @@ def _figure(value: float) -> str:
 
 
 def _table(*columns: str) -> Any:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(columns[0], overflow="fold")
     for column in columns[1:]:

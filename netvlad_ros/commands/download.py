@@ -8,15 +8,13 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from netvlad_ros.cache import cache_folder
 from netvlad_ros.errors import DownloadError
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from netvlad_ros.importers.published import PublishedWeights
+from netvlad_ros.importers.download import download, find, size_text
+from netvlad_ros.importers.published import PUBLISHED, PublishedWeights, published
 
 OFFLINE = "NETVLAD_OFFLINE"
 
@@ -41,9 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Lists them, or fetches one and says what to do with it."""
-    from netvlad_ros.importers.download import download, find
-    from netvlad_ros.importers.published import published
-
     folder = arguments.output or cache_folder()
     if arguments.list:
         _print_list(folder)
@@ -67,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 class _Bar:
     """How much has arrived and how fast, on the terminal; what arrived in earlier runs is no speed."""
 
-    def __init__(self, weights: "PublishedWeights") -> None:
+    def __init__(self, weights: PublishedWeights) -> None:
         self._weights = weights
         self._bar: tqdm | None = None
 
@@ -80,8 +75,6 @@ class _Bar:
 
     def reached(self, size_bytes: int) -> None:
         if self._bar is None:
-            from tqdm import tqdm
-
             self._bar = tqdm(
                 desc=self._weights.name,
                 total=self._weights.size_bytes,
@@ -94,21 +87,16 @@ class _Bar:
         self._bar.update(size_bytes - self._bar.n)
 
     def say(self, sentence: str) -> None:
-        from tqdm import tqdm
-
         tqdm.write(sentence, file=sys.stderr)
 
 
-def _import_command(weights: "PublishedWeights", path: Path) -> str:
+def _import_command(weights: PublishedWeights, path: Path) -> str:
     preset = ["--input", weights.input_preset] if weights.input_preset else []
     words = ["netvlad", "import-weights", str(path), *preset, "-o", f"{weights.name}.keras"]
     return shlex.join(words)
 
 
 def _print_list(folder: Path) -> None:
-    from netvlad_ros.importers.download import size_text
-    from netvlad_ros.importers.published import PUBLISHED
-
     width = min(shutil.get_terminal_size().columns, 100)
     for weights in PUBLISHED.values():
         here = "; here already" if (folder / weights.file).exists() else ""

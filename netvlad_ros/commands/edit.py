@@ -6,13 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from tqdm import tqdm
+
 from netvlad_ros.commands.values import parse_size_or_any
-from netvlad_ros.errors import ModelError
+from netvlad_ros.data.image_files import pictures
+from netvlad_ros.errors import ImageError, ModelError
+from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.quiet import quiet_start_up
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from netvlad_ros.model import NetVLADNetwork
 
 ALL_DIMS = 0
@@ -114,14 +117,8 @@ def _edited(model: "NetVLADNetwork", arguments: argparse.Namespace) -> "NetVLADN
     return model
 
 
-def _descriptors(model: "NetVLADNetwork", source: str) -> "np.ndarray":
+def _descriptors(model: "NetVLADNetwork", source: str) -> np.ndarray:
     """(images, D), of all images that can be used."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from netvlad_ros.data.image_files import pictures
-    from netvlad_ros.errors import ImageError
-    from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.model import save_model
 
     found, skipped = [], 0

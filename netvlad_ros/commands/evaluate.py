@@ -2,8 +2,12 @@
 """`netvlad evaluate`: how often a model finds the places of queries in a database."""
 
 import argparse
+import dataclasses
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
 
 from netvlad_ros.commands.images import (
     add_evaluation_arguments,
@@ -15,13 +19,14 @@ from netvlad_ros.commands.images import (
 )
 from netvlad_ros.commands.values import parse_positive
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.places import PlaceDataset
+from netvlad_ros.data.read_places import read_places
 from netvlad_ros.errors import DatasetError
-from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.evaluation.extractors import open_extractor
+from netvlad_ros.evaluation.place_recognition import PlaceResults, evaluate_places, refuse_sequence
+from netvlad_ros.evaluation.place_report import rows, write_place_report
+from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.shipped import HELP
-
-if TYPE_CHECKING:
-    from netvlad_ros.data.places import PlaceDataset
-    from netvlad_ros.evaluation.place_recognition import PlaceResults
 
 MODEL_HELP = (
     f"model file of any runtime ({HELP}), or baseline:thumbnails, baseline:rootsift-vlad, baseline:orb; the "
@@ -70,12 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Extracts, looks up, prints the table and writes the report."""
     config = load_config(arguments.config, arguments.set)
     dataset = _dataset(arguments)
-    with quiet_start_up():
-        from netvlad_ros.evaluation.extractors import open_extractor
-    from netvlad_ros.evaluation.place_recognition import evaluate_places, refuse_sequence
-    from netvlad_ros.evaluation.place_report import write_place_report
-    from netvlad_ros.evaluation.report import make_folder
-
     refuse_sequence(dataset)
     if arguments.output:
         make_folder(arguments.output)
@@ -90,12 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _dataset(arguments: argparse.Namespace) -> "PlaceDataset":
-    import dataclasses
-    import math
-
-    from netvlad_ros.data.read_places import read_places
-
+def _dataset(arguments: argparse.Namespace) -> PlaceDataset:
     dataset = read_places(arguments.dataset, options_of(arguments), arguments.queries)
     if not dataset.database.has_positions or not dataset.queries.has_positions:
         raise DatasetError(f"{arguments.dataset}: its images have no positions to compare.")
@@ -107,12 +101,7 @@ def _dataset(arguments: argparse.Namespace) -> "PlaceDataset":
     return dataset
 
 
-def _print(results: "PlaceResults") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from netvlad_ros.evaluation.place_report import rows
-
+def _print(results: PlaceResults) -> None:
     tell_extraction("database", results.database)
     tell_extraction("queries", results.query)
     console = Console(highlight=False, markup=False)

@@ -3,8 +3,12 @@
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from netvlad_ros.commands.evaluate import MODEL_HELP
 from netvlad_ros.commands.images import (
@@ -17,17 +21,16 @@ from netvlad_ros.commands.images import (
 )
 from netvlad_ros.commands.values import parse_positive, parse_seconds, parse_whole
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.places import PlaceImages
+from netvlad_ros.data.read_places import read_sequence
 from netvlad_ros.errors import DatasetError
-from netvlad_ros.quiet import quiet_start_up
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from netvlad_ros.data.places import PlaceImages
-    from netvlad_ros.evaluation.protocols import Protocol
-    from netvlad_ros.evaluation.sequence_report import EvaluatedSequence
-    from netvlad_ros.evaluation.sequences import ImageSequence
-    from netvlad_ros.extraction.many_images import Skipped
+from netvlad_ros.evaluation.extractors import open_extractor
+from netvlad_ros.evaluation.ground_truth import read_ground_truth
+from netvlad_ros.evaluation.protocols import Protocol, named_protocol
+from netvlad_ros.evaluation.report import make_folder
+from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
+from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
+from netvlad_ros.extraction.many_images import Extraction, Skipped, all_descriptors
 
 DESCRIPTORS = ".npy"
 DEFAULT_EXCLUDE_S = 30.0
@@ -108,9 +111,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Extracts, looks up, prints a table for each radius and writes the report."""
-    from netvlad_ros.data.read_places import read_sequence
-    from netvlad_ros.evaluation.ground_truth import read_ground_truth
-
     truth = read_ground_truth(arguments.ground_truth) if arguments.ground_truth else None
     images = read_sequence(arguments.sequence, options_of(arguments))
     protocols = _protocols(arguments, images)
@@ -119,11 +119,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.sequence}: expected positions of its images, found none; give a list of loops "
             "(--ground-truth)."
         )
-
-    with quiet_start_up():
-        from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
-    from netvlad_ros.evaluation.report import make_folder
-    from netvlad_ros.evaluation.sequences import evaluate_sequence
 
     if arguments.output:
         make_folder(arguments.output)
@@ -152,17 +147,13 @@ class _Descriptors:
 
     model: str
     fingerprint: str
-    descriptors: "np.ndarray"
-    indices: "np.ndarray"
-    skipped: "list[Skipped]" = dataclasses.field(default_factory=list)
+    descriptors: np.ndarray
+    indices: np.ndarray
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
 
-def _extract(arguments: argparse.Namespace, images: "PlaceImages") -> _Descriptors:
+def _extract(arguments: argparse.Namespace, images: PlaceImages) -> _Descriptors:
     config = load_config(arguments.config, arguments.set)
-    with quiet_start_up():
-        from netvlad_ros.evaluation.extractors import open_extractor
-    from netvlad_ros.extraction.many_images import Extraction, all_descriptors
-
     extractor, name = open_extractor(arguments.model, config.extractor, images)
     told = Extraction()
     cache = cache_of(arguments)
@@ -171,11 +162,7 @@ def _extract(arguments: argparse.Namespace, images: "PlaceImages") -> _Descripto
     return _Descriptors(name, extractor.fingerprint, *found, told.skipped)
 
 
-def _read_descriptors(path: str, images: "PlaceImages") -> _Descriptors:
-    import hashlib
-
-    import numpy as np
-
+def _read_descriptors(path: str, images: PlaceImages) -> _Descriptors:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -194,9 +181,7 @@ def _read_descriptors(path: str, images: "PlaceImages") -> _Descriptors:
     )
 
 
-def _sequence(images: "PlaceImages", found: _Descriptors) -> "ImageSequence":
-    from netvlad_ros.evaluation.sequences import ImageSequence
-
+def _sequence(images: PlaceImages, found: _Descriptors) -> ImageSequence:
     headings, stamps, kept = images.headings_rad, images.stamps_ns, found.indices
     return ImageSequence(
         found.descriptors,
@@ -207,10 +192,8 @@ def _sequence(images: "PlaceImages", found: _Descriptors) -> "ImageSequence":
     )
 
 
-def _protocols(arguments: argparse.Namespace, images: "PlaceImages") -> "list[Protocol]":
+def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[Protocol]:
     """The named protocol, or the default one, with what the arguments change; one for each radius."""
-    from netvlad_ros.evaluation.protocols import Protocol, named_protocol
-
     if arguments.protocol:
         start = named_protocol(arguments.protocol)
     else:
@@ -237,10 +220,7 @@ def _protocols(arguments: argparse.Namespace, images: "PlaceImages") -> "list[Pr
     return [dataclasses.replace(changed_protocol, radius_m=radius_m) for radius_m in radii]
 
 
-def _print(evaluated: "EvaluatedSequence") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print(evaluated: EvaluatedSequence) -> None:
     console = Console(highlight=False, markup=False)
     console.print(f"{evaluated.model} on {evaluated.name}", style="bold", soft_wrap=True)
     for results in evaluated.results:

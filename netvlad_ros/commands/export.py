@@ -7,15 +7,18 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from tqdm import tqdm
+
 from netvlad_ros.commands.values import parse_size
+from netvlad_ros.data.image_files import image_paths, read_picture
 from netvlad_ros.errors import ConfigError, ModelError
 from netvlad_ros.export.formats import BARS, FORMATS, format_of, refuse_precision
+from netvlad_ros.extraction.preprocessing import resize
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from netvlad_ros.export.exporter import Export
     from netvlad_ros.model import NetVLADNetwork
 
@@ -84,14 +87,8 @@ def _own_size(network: "NetVLADNetwork") -> tuple[int, int]:
     return own
 
 
-def read_images(folder: str, size_px: tuple[int, int]) -> "np.ndarray":
+def read_images(folder: str, size_px: tuple[int, int]) -> np.ndarray:
     """Evenly drawn from the folder, as the network sees them; what can't be read is left out."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from netvlad_ros.data.image_files import image_paths, read_picture
-    from netvlad_ros.extraction.preprocessing import resize
-
     paths = image_paths(folder)
     paths = paths[:: -(-len(paths) // MAX_IMAGES)]
     found = [

@@ -5,16 +5,16 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
+from netvlad_ros.cache import cache_folder
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.values import parse_count
 from netvlad_ros.config import DEFAULT_CAMERA
 from netvlad_ros.config.files import load_config
-
-if TYPE_CHECKING:
-    from netvlad_ros.data.read_places import PlaceOptions
-    from netvlad_ros.extraction.many_images import Extraction
+from netvlad_ros.data.read_places import PlaceOptions
+from netvlad_ros.extraction.many_images import Extraction
 
 SKIPPED_SHOWN = 3
 
@@ -36,10 +36,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def options_of(arguments: argparse.Namespace) -> "PlaceOptions":
+def options_of(arguments: argparse.Namespace) -> PlaceOptions:
     """What the arguments say of where images are."""
-    from netvlad_ros.data.read_places import PlaceOptions
-
     query_images = getattr(arguments, "query_images", None)
     has_config = "config" in arguments
     camera = load_config(arguments.config, arguments.set).camera if has_config else DEFAULT_CAMERA
@@ -81,19 +79,15 @@ def add_cache_argument(parser: argparse.ArgumentParser) -> None:
 
 def cache_of(arguments: argparse.Namespace) -> Path:
     """The folder for descriptors."""
-    from netvlad_ros.cache import cache_folder
-
     return arguments.cache or cache_folder()
 
 
 def progress(indices: Sequence[int]) -> Iterable[int]:
     """A bar on stderr, where that is a terminal."""
-    from tqdm import tqdm
-
     return tqdm(indices, unit=" images", leave=False, disable=None)
 
 
-def tell_extraction(where: str, told: "Extraction") -> None:
+def tell_extraction(where: str, told: Extraction) -> None:
     """What became of images, on stderr what is wrong with them."""
     for each in told.skipped[:SKIPPED_SHOWN]:
         print(f"{where}: {each.name} skipped: {each.problem}", file=sys.stderr)

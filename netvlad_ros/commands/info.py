@@ -5,7 +5,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+
 from netvlad_ros.commands.values import parse_size
+from netvlad_ros.inspection.json_file import write_json
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP, model_path
 
@@ -38,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints what there is to know, the totals below the table of the layers."""
     with quiet_start_up():
-        from netvlad_ros.inspection.json_file import write_json
         from netvlad_ros.inspection.model_info import model_info
 
     info = model_info(model_path(arguments.model), arguments.size, arguments.timing)
@@ -49,8 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(info: "ModelInfo") -> None:
-    from rich.console import Console
-
     from netvlad_ros.inspection.model_info import input_in_words
 
     console = Console(highlight=False, markup=False)
@@ -162,8 +163,6 @@ def _timings(info: "ModelInfo") -> Any:
 
 
 def _table(*columns: str) -> Any:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(columns[0], overflow="fold")
     for column in columns[1:]:

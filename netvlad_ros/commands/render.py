@@ -4,13 +4,16 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.progress import Progress
 
 from netvlad_ros.commands.values import parse_count, parse_positive, parse_size, parse_whole
-
-if TYPE_CHECKING:
-    from netvlad_ros.worlds.walks import Shot
-    from netvlad_ros.worlds.world import World
+from netvlad_ros.worlds import writers
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.mesh_files import world_of_model
+from netvlad_ros.worlds.walks import Shot, walk
+from netvlad_ros.worlds.world import World
 
 FORMATS = ("folder", "kitti", "bag")
 
@@ -72,10 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Renders and writes, with a progress bar."""
-    from rich.progress import Progress
-
-    from netvlad_ros.worlds.walks import walk
-
     names = [name for name in arguments.conditions.split(",") if name] or ["day"]
     with _world(arguments) as world:
         shots = walk(
@@ -89,11 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _world(arguments: argparse.Namespace) -> "World":
-    from netvlad_ros.worlds.camera import Camera
-    from netvlad_ros.worlds.mesh_files import world_of_model
-    from netvlad_ros.worlds.world import World
-
+def _world(arguments: argparse.Namespace) -> World:
     width, height = arguments.size
     camera = Camera(width, height, arguments.fov)
     if Path(arguments.kind).suffix:
@@ -101,11 +96,7 @@ def _world(arguments: argparse.Namespace) -> "World":
     return World(arguments.seed, arguments.kind, camera)
 
 
-def _written(
-    arguments: argparse.Namespace, world: "World", shots: "Sequence[Shot]"
-) -> Iterator[int]:
-    from netvlad_ros.worlds import writers
-
+def _written(arguments: argparse.Namespace, world: World, shots: Sequence[Shot]) -> Iterator[int]:
     settings: dict[str, Any] = {
         name: value for name, value in vars(arguments).items() if name not in ("command", "output")
     }

@@ -5,19 +5,23 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.bags import Bag
 from netvlad_ros.errors import BagError
+from netvlad_ros.evaluation.ground_truth import read_ground_truth
+from netvlad_ros.evaluation.replay_log import ReplayLog
+from netvlad_ros.evaluation.report import make_folder, write_report
+from netvlad_ros.evaluation.results import Results
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.replay import replay
+from netvlad_ros.retrieval.loop_detector import LoopDetector
 from netvlad_ros.shipped import HELP
-
-if TYPE_CHECKING:
-    from netvlad_ros.data.bags import Bag
-    from netvlad_ros.evaluation.results import Results
-    from netvlad_ros.extraction.extractor import NetVLADExtractor
 
 SKIPPED_SHOWN = 3
 
@@ -48,9 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plays the bag through the library, tells what it finds, and writes the report."""
-    from netvlad_ros.data.bags import Bag
-    from netvlad_ros.evaluation.ground_truth import read_ground_truth
-
     config = _replay_config(arguments)
     truth = read_ground_truth(arguments.ground_truth) if arguments.ground_truth else None
     with Bag(arguments.bag) as bag:
@@ -63,10 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
         if warning:
             print(warning, file=sys.stderr)
-
-        from netvlad_ros.evaluation.replay_log import ReplayLog
-        from netvlad_ros.evaluation.report import make_folder, write_report
-        from netvlad_ros.evaluation.results import Results
 
         if arguments.output:
             make_folder(arguments.output)
@@ -86,21 +83,14 @@ def _replay_config(arguments: argparse.Namespace) -> Config:
     return config if arguments.model is None else with_model(config, arguments.model)
 
 
-def _extractor(config: Config) -> "NetVLADExtractor":
-    from netvlad_ros.extraction.extractor import NetVLADExtractor
-
+def _extractor(config: Config) -> NetVLADExtractor:
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()
     return extractor
 
 
-def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") -> BagError | None:
+def _run_through(bag: Bag, extractor: NetVLADExtractor, results: Results) -> BagError | None:
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
-    from tqdm import tqdm
-
-    from netvlad_ros.replay import replay
-    from netvlad_ros.retrieval.loop_detector import LoopDetector
-
     log, total = results.log, bag.topics[results.topic].count
     detector = LoopDetector(extractor, results.config)
     images = replay(bag.stamped(results.topic), detector, results.config.camera)
@@ -121,16 +111,15 @@ def _run_through(bag: "Bag", extractor: "NetVLADExtractor", results: "Results") 
     return damage
 
 
-def _nothing_usable(bag: "Bag", results: "Results") -> BagError:
+def _nothing_usable(bag: Bag, results: Results) -> BagError:
     skipped = results.log.skipped
     why = f"can be used; the first: {skipped[0].problem}" if skipped else "is there."
     return BagError(f"{bag.path}: none of {len(skipped)} images on {results.topic} {why}")
 
 
-def _print_summary(results: "Results") -> None:
+def _print_summary(results: Results) -> None:
     for image in results.log.skipped[:SKIPPED_SHOWN]:
         print(f"image {image.number} skipped: {image.problem}", file=sys.stderr)
     if len(results.log.skipped) > SKIPPED_SHOWN:
         print(f"{len(results.log.skipped)} images skipped in all", file=sys.stderr)
-    for sentence in results.sentences:
-        print(sentence)
+    print(*results.sentences, sep="\n")

@@ -5,21 +5,19 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.images import add_cache_argument, cache_of, progress, tell_extraction
 from netvlad_ros.commands.values import parse_count, parse_seconds
 from netvlad_ros.config import CameraConfig, with_model
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.image_files import image_paths, pictures, refuse_unusable
 from netvlad_ros.errors import ImageError
-from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.extraction.descriptor_cache import DescriptorCache
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.search.gallery import Answer, Gallery, Times, embed_gallery, search_all
+from netvlad_ros.search.results import SearchResults
 from netvlad_ros.shipped import HELP
-
-if TYPE_CHECKING:
-    from netvlad_ros.extraction.extractor import NetVLADExtractor
-    from netvlad_ros.search.gallery import Answer, Gallery, Times
-    from netvlad_ros.search.results import SearchResults
 
 EVERY_S = 1.0
 
@@ -72,16 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.set)
     config = config if arguments.model is None else with_model(config, arguments.model)
 
-    from netvlad_ros.data.image_files import image_paths, pictures, refuse_unusable
-
     # Before the model is loaded and the gallery embedded, which takes longer.
     image_paths(arguments.gallery)
     refuse_unusable(arguments.queries)
-    with quiet_start_up():
-        from netvlad_ros.extraction.extractor import NetVLADExtractor
-    from netvlad_ros.search.gallery import search_all
-    from netvlad_ros.search.results import SearchResults
-
     extractor = NetVLADExtractor(config.extractor.model, config.extractor)
     extractor.warm_up()
     results = SearchResults(_embedded(arguments, extractor, config.camera), arguments.output)
@@ -96,11 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _embedded(
-    arguments: argparse.Namespace, extractor: "NetVLADExtractor", camera: CameraConfig
-) -> "Gallery":
-    from netvlad_ros.extraction.descriptor_cache import DescriptorCache
-    from netvlad_ros.search.gallery import embed_gallery
-
+    arguments: argparse.Namespace, extractor: NetVLADExtractor, camera: CameraConfig
+) -> Gallery:
     folder, start_s = cache_of(arguments), time.perf_counter()
     with DescriptorCache(folder, arguments.gallery, extractor.fingerprint, extractor.dims) as cache:
         gallery = embed_gallery(arguments.gallery, extractor, cache, progress, camera)
@@ -111,7 +99,7 @@ def _embedded(
     return gallery
 
 
-def _tell(answer: "Answer", in_full: bool) -> None:
+def _tell(answer: Answer, in_full: bool) -> None:
     query = answer.query
     name = query.name if query.time_s is None else f"{query.name} at {query.time_s:.2f} s"
     if answer.skipped is not None:
@@ -127,7 +115,7 @@ def _tell(answer: "Answer", in_full: bool) -> None:
         print(f"{name}: {best.name}, similarity {best.similarity:.3f}", flush=True)
 
 
-def _finish(source: str, results: "SearchResults") -> int:
+def _finish(source: str, results: SearchResults) -> int:
     if not results.queries:
         first = f"; the first: {results.skipped[0].problem}" if results.skipped else "."
         raise ImageError(f"{source}: none of {len(results.skipped)} queries can be used{first}")
@@ -139,7 +127,7 @@ def _finish(source: str, results: "SearchResults") -> int:
     return 0
 
 
-def _means(times: "Times") -> str:
+def _means(times: Times) -> str:
     """Such as ` (on average: reading 3.1 ms, embedding 120.4 ms)`; without the steps that took no time."""
     steps = [f"{step} {ms:.1f} ms" for step, ms in times.means_ms().items() if ms > 0.0]
     return f" (on average: {', '.join(steps)})" if steps else ""

@@ -6,14 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from netvlad_ros.commands.values import parse_size_or_any
+from netvlad_ros.config import ExtractorConfig
+from netvlad_ros.data.image_files import image_paths, read_image, read_picture, shown_name
 from netvlad_ros.errors import ImageError, ModelError
+from netvlad_ros.extraction.preprocessing import network_input
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from netvlad_ros.inspection.cluster_pictures import View
     from netvlad_ros.model import NetVLADNetwork
 
@@ -73,8 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _views(
     model: "NetVLADNetwork", images: list[tuple[str, "np.ndarray"]], arguments: argparse.Namespace
 ) -> list["View"]:
-    from netvlad_ros.config import ExtractorConfig
-    from netvlad_ros.extraction.preprocessing import network_input
     from netvlad_ros.inspection.cluster_pictures import View
     from netvlad_ros.model.assignments import ClusterView
 
@@ -101,8 +102,6 @@ def _views(
 
 def _images(source: str) -> list[tuple[str, "np.ndarray"]]:
     """Names and images; of many in a folder, some that are spread evenly."""
-    from netvlad_ros.data.image_files import image_paths, read_image, read_picture, shown_name
-
     if not Path(source).is_dir():
         return [(Path(source).name, read_image(source))]
     paths = image_paths(source)

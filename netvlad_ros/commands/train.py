@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from tqdm import tqdm
+
 from netvlad_ros.errors import ConfigError
 from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.training.config import load_training_config, to_yaml
 
 CONFIG = "config.yaml"
 
@@ -50,8 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; SIGINT and SIGTERM end it after the step, with a checkpoint."""
-    from netvlad_ros.training.config import load_training_config, to_yaml
-
     config = load_training_config(_config_file(arguments), arguments.set)
     if arguments.print_config:
         print(to_yaml(config), end="")
@@ -86,8 +87,6 @@ class _Terminal:
     """Sentences on stdout, a bar on stderr where that is a terminal; a signal asks to stop."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
         self._bar = tqdm(unit=" steps", disable=None)
         self._stops = False
 

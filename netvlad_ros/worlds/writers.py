@@ -10,6 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from netvlad_ros.errors import WorldError
 from netvlad_ros.worlds.walks import Shot
@@ -72,8 +74,6 @@ def write_bag(
     FOLDER.unfinished, which is no bag. One of the same settings stays as it is. Raises WorldError if there
     is something else.
     """
-    from rosbags.rosbag2 import StoragePlugin, Writer
-
     if folder.exists():
         _begin(folder, settings)
         return
@@ -157,8 +157,6 @@ class _Messages:
     """The messages of each picture."""
 
     def __init__(self, world: World, compressed: bool) -> None:
-        from rosbags.typesys import Stores, get_typestore
-
         self.world, self.compressed = world, compressed
         self.store = get_typestore(Stores.LATEST)
 
