@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from netvlad_ros.commands.train import render_worlds
 from netvlad_ros.evaluation.baselines.rootsift_vlad import RootSiftVlad
 from netvlad_ros.evaluation.baselines.vocabulary import MAX_IMAGES
 from netvlad_ros.model.editing import with_whitening
@@ -64,7 +65,7 @@ class Beginnings:
     def rootsift_vlad(self) -> RootSiftVlad:
         """OpenCV's, with a vocabulary of the same worlds."""
         config = self.config()
-        images = open_data(config, self.folder).images(config.run.seed)
+        images = open_data(config, self.folder, render_worlds).images(config.run.seed)
         return RootSiftVlad(itertools.islice(images, MAX_IMAGES))
 
     def clusters_only(self, config: TrainingConfig) -> Path:
@@ -93,13 +94,13 @@ class Beginnings:
         """The folder of a run; one that was interrupted goes on."""
         run = self.folder / f"run-{_digest(config)}"
         if not (run / "finished").is_file():
-            train(config, run, listener, resume=True)
+            train(config, run, listener, render_worlds, resume=True)
             (run / "finished").touch()
         return run
 
     def _clustered(self, config: TrainingConfig) -> NetVLADNetwork:
         network = initial_network(config)
-        data = open_data(config, self.folder)
+        data = open_data(config, self.folder, render_worlds)
         begin_clusters(network, data, config)
         data.source.close()
         return network
@@ -121,7 +122,7 @@ class Beginnings:
     def _described(self, config: TrainingConfig, bare: Path) -> tuple[np.ndarray, np.ndarray]:
         path = self.folder / f"descriptors-{_digest(config)}.npz"
         if not path.is_file():
-            data = open_data(config, self.folder)
+            data = open_data(config, self.folder, render_worlds)
             found = described_places(load_model(bare), data.source, config.initial.whitening_images)
             data.source.close()
             np.savez(path, descriptors=found[0], places=found[1])

@@ -36,6 +36,7 @@ class Quiet:
 
 def main() -> None:
     """Trains for some steps in a folder that is deleted again."""
+    from netvlad_ros.commands.train import render_worlds
     from netvlad_ros.training.config import load_training_config
     from netvlad_ros.training.trainer import train
 
@@ -43,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = _of_files(Path(folder)) if source == "files" else _of_worlds(cache)
         config = load_training_config(RECIPE, [*_SHORT, *settings])
-        train(config, Path(folder) / "run", Quiet())
+        train(config, Path(folder) / "run", Quiet(), render_worlds)
         tuples = config.tuples
         images = tuples.tuples_per_batch * (1 + tuples.positives + tuples.negatives)
         print(json.dumps(_times(Path(folder) / "run" / "log.csv", images)))

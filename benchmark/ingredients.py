@@ -27,6 +27,7 @@ with quiet_start_up():
         mean_recall,
         open_places,
     )
+    from netvlad_ros.commands.train import render_worlds
     from netvlad_ros.config import ExtractorConfig
     from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.extraction.many_images import BatchExtractor
@@ -106,7 +107,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def _own_sets(begun: Beginnings) -> list[PlaceSet]:
-    validation = open_data(begun.config(), begun.folder).validation
+    validation = open_data(begun.config(), begun.folder, render_worlds).validation
     assert isinstance(validation, RenderedValidation)
     return [RenderedPlaces(validation), *([Loop()] if LOOP.is_dir() else [])]
 

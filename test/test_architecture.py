@@ -34,8 +34,7 @@ LAYERS = [
     {"extraction"},
     {"index", "store"},
     {"retrieval"},
-    {"worlds"},
-    {"evaluation", "export", "inspection", "replay", "search", "training"},
+    {"evaluation", "export", "inspection", "replay", "search", "training", "worlds"},
     {"cli", "commands", "nodes"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
@@ -167,6 +166,16 @@ def test_the_command_line_and_the_nodes_do_not_know_each_other():
         for each in all_imports()
         if each.package == PACKAGE.name and each.module.count(".")
         if each.module.split(".")[1] in others.get(part_of(each.file), ())
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_only_commands_import_the_renderer():
+    wrong = [
+        each
+        for each in all_imports()
+        if f"{each.module}.".startswith("netvlad_ros.worlds.")
+        if part_of(each.file) not in ("commands", "worlds")
     ]
     assert not wrong, listed(wrong)
 

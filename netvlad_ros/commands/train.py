@@ -13,11 +13,18 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from netvlad_ros.errors import ConfigError
+from netvlad_ros.cache import cache_folder
+from netvlad_ros.data.shards import Shard
+from netvlad_ros.errors import ConfigError, WorldError
 from netvlad_ros.quiet import quiet_start_up
-from netvlad_ros.training.config import load_training_config, to_yaml
+from netvlad_ros.training.config import DataConfig, load_training_config, to_yaml
+from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.groups import GroupConfig
+from netvlad_ros.worlds.rendering import Rendering, render_missing, shards
 
 CONFIG = "config.yaml"
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +71,30 @@ def run(arguments: argparse.Namespace) -> int:
         from netvlad_ros.training.trainer import train
     _show_log()
     with _terminal() as terminal:
-        train(config, arguments.output, terminal, arguments.resume)
+        train(config, arguments.output, terminal, render_worlds, arguments.resume)
         return 130 if terminal.wants_to_stop() else 0
+
+
+def render_worlds(config: DataConfig, worlds: int, first_seed: int) -> list[Shard]:
+    """The shards of so many worlds as the configuration wants them, rendered if they are not there yet.
+
+    Raises WorldError if there are none in the end.
+    """
+    wanted = Rendering(
+        worlds,
+        config.groups_per_world,
+        config.kinds,
+        first_seed,
+        Camera(config.image_width_px, config.image_height_px),
+        GroupConfig(config.world_positives, config.world_negatives),
+    )
+    folder = Path(config.cache_folder) if config.cache_folder else cache_folder()
+    for number, done in enumerate(render_missing(wanted, folder, config.workers), start=1):
+        _log.info("rendered %s, %d of at most %d", done.world, number, worlds)
+    found = shards(wanted, folder)
+    if not found:
+        raise WorldError(f"{folder}: none of {worlds} worlds could be rendered.")
+    return found
 
 
 def _show_log() -> None:

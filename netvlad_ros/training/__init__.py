@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""How a network learns places: worlds to learn from, mining, losses, and the training itself."""
+"""How a network learns places: tuples, mining, losses, and the training itself."""

@@ -21,13 +21,13 @@ class DataConfig(Section):
 
     source: str = param(
         WORLDS,
-        "`worlds` for rendered ones, or the path of a set of places in any format that `netvlad evaluate` "
-        "reads.",
+        "`worlds` for rendered ones, a folder of such, or the path of a set of places in any format that "
+        "`netvlad evaluate` reads.",
     )
     validation: str = param(
         WORLDS,
-        "Where Recall@N is measured: `worlds` for rendered ones that are not trained on, the path of a set "
-        "of places, or empty for none.",
+        "Where Recall@N is measured: `worlds` for rendered ones that are not trained on, a folder of such, "
+        "the path of a set of places, or empty for none.",
     )
     image_width_px: int = param(320, "Width that images are resized to.", ge=32, le=8192)
     image_height_px: int = param(240, "Height that images are resized to.", ge=32, le=8192)

@@ -9,9 +9,9 @@ import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.data.places import PlaceImages
+from netvlad_ros.data.shards import Shard
 from netvlad_ros.errors import ImageError
 from netvlad_ros.extraction.preprocessing import network_input
-from netvlad_ros.training.shards import Shard
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from netvlad_ros.data.shards import Shard, ShardGroup
 from netvlad_ros.errors import WorldError
 from netvlad_ros.training.batches import OTHER, SAME, UNKNOWN, TrainingBatch
-from netvlad_ros.training.shards import Shard, ShardGroup
 
 _log = logging.getLogger(__name__)
 

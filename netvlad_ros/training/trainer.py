@@ -19,7 +19,7 @@ from netvlad_ros.model.whitening import Whitening, fit_place_whitening, fit_whit
 from netvlad_ros.training.batches import TrainingBatch
 from netvlad_ros.training.checkpoints import Progress, read_checkpoint, write_checkpoint
 from netvlad_ros.training.config import TrainingConfig, to_yaml
-from netvlad_ros.training.data import TrainingData, open_data
+from netvlad_ros.training.data import RenderWorlds, TrainingData, open_data
 from netvlad_ros.training.distribution import (
     is_chief,
     of_first_replica,
@@ -61,12 +61,19 @@ class Listener(Protocol):
         ...
 
 
-def train(config: TrainingConfig, folder: Path, listener: Listener, resume: bool = False) -> None:
+def train(
+    config: TrainingConfig,
+    folder: Path,
+    listener: Listener,
+    render: RenderWorlds,
+    resume: bool = False,
+) -> None:
     """Trains a network and leaves it in folder/model.keras, with everything that a resumed run needs.
 
+    render: where rendered worlds come from; not called if the configuration names none.
     resume: goes on from the latest checkpoint, if there is one. Raises NetVLADError.
     """
-    run = _Run(config, folder, listener, resume)
+    run = _Run(config, folder, listener, render, resume)
     if resume and (folder / LATEST).is_file():
         run.resume()
     else:
@@ -91,7 +98,12 @@ class _Run:
     """
 
     def __init__(
-        self, config: TrainingConfig, folder: Path, listener: Listener, resume: bool
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        listener: Listener,
+        render: RenderWorlds,
+        resume: bool,
     ) -> None:
         strategy = open_strategy()
         self._config, self._folder, self._listener = config, folder, listener
@@ -101,7 +113,7 @@ class _Run:
             self._model = initial_network(config)
             freeze(self._model, config.initial.frozen_up_to)
             self._optimiser = make_optimiser(config.optimiser, config.run.precision)
-        self._data: TrainingData = open_data(config, folder)  # may render for long
+        self._data: TrainingData = open_data(config, folder, render)  # may render for long
         self._step = TrainingStep(self._model, self._optimiser, config, strategy)
         self._forward = compile_forward(self._model, "auto")
         self._epoch_steps = config.run.steps_per_epoch or self._data.source.steps_per_epoch

@@ -10,12 +10,12 @@ import numpy as np
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.data.places import PlaceDataset
+from netvlad_ros.data.shards import Shard
 from netvlad_ros.evaluation.place_recognition import evaluate_places, refuse_sequence
 from netvlad_ros.evaluation.recall import recall_at_n
 from netvlad_ros.extraction.preprocessing import network_input
 from netvlad_ros.model.forward import Forward
 from netvlad_ros.training.batches import OTHER, SAME, UNKNOWN
-from netvlad_ros.training.shards import Shard
 
 _IMAGES_AT_ONCE = 16
 

@@ -10,9 +10,9 @@ import pytest
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.training.image_samples import Skipped, place_images, rendered_images
-from netvlad_ros.training.shards import Rendering, render_missing, shards
 from netvlad_ros.worlds.camera import Camera
 from netvlad_ros.worlds.groups import GroupConfig
+from netvlad_ros.worlds.rendering import Rendering, render_missing, shards
 
 
 def _places(folder: Path) -> PlaceImages:

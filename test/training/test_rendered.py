@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from netvlad_ros.data.shards import Shard
 from netvlad_ros.errors import WorldError
 from netvlad_ros.training.batches import OTHER, SAME, UNKNOWN
 from netvlad_ros.training.rendered import RenderedTuples
-from netvlad_ros.training.shards import Rendering, Shard, render_missing, shards
 from netvlad_ros.worlds.camera import Camera
 from netvlad_ros.worlds.groups import GroupConfig
+from netvlad_ros.worlds.rendering import Rendering, render_missing, shards
 
 pytestmark = pytest.mark.needs("panda3d")
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rendered worlds on disk: rendered once, by several processes, and completed when interrupted.
-
-A world is a shard of two files: WORLD.jpegs, its pictures one after the other, and WORLD.json, where each
-begins and what it shows. The second is written last, so that a shard is either complete or not there.
-"""
+"""Worlds rendered into shards: once, by several processes, and completed when interrupted."""
 
 import hashlib
 import json
@@ -16,14 +12,13 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from netvlad_ros.data.image_files import decode
+from netvlad_ros.data.shards import SETTINGS, Shard
 from netvlad_ros.errors import WorldError
 from netvlad_ros.worlds.camera import Camera, Pose, overlap
 from netvlad_ros.worlds.groups import Group, GroupConfig, groups
@@ -77,70 +72,6 @@ class Rendering:
         sort = [VERSION, self.groups_per_world, asdict(self.camera), asdict(self.group)]
         digest = hashlib.sha256(json.dumps(sort).encode()).hexdigest()[:8]
         return cache_folder / f"worlds-{self.camera.width_px}x{self.camera.height_px}-{digest}"
-
-
-@dataclass(frozen=True, eq=False)
-class ShardGroup:
-    """S pictures of one world: some of one place, the others of elsewhere.
-
-    offsets:   (S + 1,) int64, bytes at which pictures begin and the last one ends.
-    poses:     (S, 6) float64: x, y, z in metres, yaw, pitch, roll in radians.
-    relation:  (S, S) int8: 1 the same place, -1 views that share nothing, 0 neither, and itself.
-    positives: how many follow the first picture that see its place.
-    """
-
-    offsets: np.ndarray
-    poses: np.ndarray
-    relation: np.ndarray
-    positives: int
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The pictures of one world."""
-
-    folder: Path
-    world: str
-
-    @property
-    def _pictures(self) -> Path:
-        return self.folder / f"{self.world}.jpegs"
-
-    @cached_property
-    def groups(self) -> list[ShardGroup]:
-        """Raises WorldError if the shard is not complete."""
-        try:
-            found = json.loads((self.folder / f"{self.world}.json").read_bytes())
-            size = self._pictures.stat().st_size
-            read = [_group_from_json(each) for each in found["groups"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WorldError(
-                f"{self.folder / self.world}: expected a rendered world ({error}); render it again."
-            ) from None
-        if not read or read[-1].offsets[-1] != size:
-            raise WorldError(
-                f"{self._pictures}: expected another number of bytes than {size}; render it again."
-            )
-        return read
-
-    @property
-    def is_complete(self) -> bool:
-        try:
-            return bool(self.groups)
-        except WorldError:
-            return False
-
-    def images(self, group: int, which: Sequence[int]) -> np.ndarray:
-        """Some pictures of a group, uint8 RGB (len(which), H, W, 3). Raises WorldError."""
-        offsets = self.groups[group].offsets
-        with self._pictures.open("rb") as file:
-            file.seek(int(offsets[0]))
-            data = np.frombuffer(file.read(int(offsets[-1] - offsets[0])), np.uint8)
-        starts = offsets - offsets[0]
-        decoded = [decode(data[starts[i] : starts[i + 1]]) for i in which]
-        if any(image is None for image in decoded):
-            raise WorldError(f"{self._pictures}: holds a broken picture; delete the file.")
-        return np.stack([image for image in decoded if image is not None])
 
 
 @dataclass(frozen=True)
@@ -329,15 +260,6 @@ def _json(
     ]
 
 
-def _group_from_json(found: dict[str, Any]) -> ShardGroup:
-    return ShardGroup(
-        np.array(found["offsets"], np.int64),
-        np.array(found["poses"], np.float64),
-        np.array(found["relation"], np.int8),
-        int(found["positives"]),
-    )
-
-
 def _write(path: Path, data: bytes) -> None:
     """The whole file or none, even if the machine stops."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -353,7 +275,7 @@ def _write_settings(rendering: Rendering, folder: Path) -> None:
     values = asdict(rendering) | {"version": VERSION}
     for name in ("worlds", "kinds", "first_seed"):
         del values[name]
-    _write(folder / "rendering.json", json.dumps(values, indent=1).encode())
+    _write(folder / SETTINGS, json.dumps(values, indent=1).encode())
 
 
 def _remove_stale(folder: Path) -> None:

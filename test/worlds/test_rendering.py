@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.training import shards
-from netvlad_ros.training.shards import Rendering, render_missing
+from netvlad_ros.worlds import rendering
 from netvlad_ros.worlds.camera import Camera, Pose, overlap
 from netvlad_ros.worlds.groups import GroupConfig, groups
+from netvlad_ros.worlds.rendering import Rendering, render_missing, shards
 from netvlad_ros.worlds.world import World
 
 pytestmark = pytest.mark.needs("panda3d")
@@ -29,13 +29,13 @@ RENDERING = Rendering(3, 2, ("room", "corridor"), 5, CAMERA, GROUP)
 RENDER = """
 import sys
 from pathlib import Path
-from netvlad_ros.training.shards import Rendering, render_missing
+from netvlad_ros.worlds.rendering import Rendering, render_missing
 from netvlad_ros.worlds.camera import Camera
 from netvlad_ros.worlds.groups import GroupConfig
 if __name__ == "__main__":
     config = GroupConfig(positives=2, negatives=3, conditions=1)
-    rendering = Rendering(40, 2, ("room",), 0, Camera(64, 48), config)
-    for done in render_missing(rendering, Path(sys.argv[1]), 1):
+    forty = Rendering(40, 2, ("room",), 0, Camera(64, 48), config)
+    for done in render_missing(forty, Path(sys.argv[1]), 1):
         print(done.world, flush=True)
 """
 
@@ -55,7 +55,7 @@ def test_a_shard_holds_what_was_rendered_but_for_the_compression(cache):
     for seed, kind in ((5, "room"), (6, "corridor"), (7, "room")):
         with World(seed, kind, CAMERA) as world:
             rendered += list(groups(world, np.random.default_rng([seed, 1]), 2, GROUP))
-    found = shards.shards(RENDERING, cache)
+    found = shards(RENDERING, cache)
     assert [shard.world for shard in found] == ["room-5", "corridor-6", "room-7"]
     read = [shard.images(number, range(6)) for shard in found for number in range(2)]
     for images, group in zip(read, rendered, strict=True):
@@ -66,7 +66,7 @@ def test_a_shard_holds_what_was_rendered_but_for_the_compression(cache):
 
 
 def test_relations_follow_from_the_poses(cache):
-    for shard in shards.shards(RENDERING, cache):
+    for shard in shards(RENDERING, cache):
         for group in shard.groups:
             poses = [Pose(*values) for values in group.poses]
             shared = np.array([[overlap(CAMERA, a, b) for a in poses] for b in poses])
@@ -84,7 +84,7 @@ def test_what_is_there_is_not_rendered_again_and_what_is_broken_is(cache):
     before = (folder / "room-7.jpegs").read_bytes()
     (folder / "room-7.jpegs").write_bytes(before[:-1])
     (folder / "corridor-6.json").write_text("{")
-    assert [shard.world for shard in shards.shards(RENDERING, cache)] == ["room-5"]
+    assert [shard.world for shard in shards(RENDERING, cache)] == ["room-5"]
     again = sorted(done.world for done in render_missing(RENDERING, cache, processes=1))
     assert again == ["corridor-6", "room-7"]
     assert len((folder / "room-7.jpegs").read_bytes()) == len(before)
@@ -111,14 +111,14 @@ def test_a_world_that_fails_is_told_and_the_others_are_there(tmp_path):
     (folder / "room-5.json").mkdir(parents=True)  # so that its index can't be written
     done = {each.world: each.problem for each in render_missing(RENDERING, tmp_path, 1)}
     assert "IsADirectoryError" in done["room-5"]
-    assert [shard.world for shard in shards.shards(RENDERING, tmp_path)] == ["corridor-6", "room-7"]
+    assert [shard.world for shard in shards(RENDERING, tmp_path)] == ["corridor-6", "room-7"]
 
 
 def test_a_killed_rendering_leaves_whole_shards_and_no_processes_and_is_completed(tmp_path):
     script = tmp_path / "render.py"
     script.write_text(RENDER)
     command = [sys.executable, str(script), str(tmp_path)]
-    rendering = Rendering(40, 2, ("room",), 0, CAMERA, GROUP)
+    forty = Rendering(40, 2, ("room",), 0, CAMERA, GROUP)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = [process.stdout.readline().strip() for _ in range(3)]
@@ -127,7 +127,7 @@ def test_a_killed_rendering_leaves_whole_shards_and_no_processes_and_is_complete
         process.wait()
     assert children
     _wait_until_gone(children)
-    found = [shard.world for shard in shards.shards(rendering, tmp_path)]
+    found = [shard.world for shard in shards(forty, tmp_path)]
     assert set(told) <= set(found)
     assert len(found) < 40
     rest = Rendering(len(found) + 1, 2, ("room",), 0, CAMERA, GROUP)
@@ -173,8 +173,8 @@ def test_a_process_that_dies_costs_the_world_it_was_at_only(tmp_path, monkeypatc
     assert not done["room-7"]
 
 
-def _dies_at_corridors(pipe, rendering, folder, jobs) -> None:
+def _dies_at_corridors(pipe, wanted, folder, jobs) -> None:
     for job in jobs:
         if job[1] == "corridor":
             os._exit(9)
-        shards._work(pipe, rendering, folder, [job])
+        rendering._work(pipe, wanted, folder, [job])
