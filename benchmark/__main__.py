@@ -14,6 +14,7 @@ NAMES = {
     "extractor": "from an array to a descriptor, beside the bare network",
     "folder": "descriptors of a folder of images, beside the bare model",
     "index": "search and add, beside Faiss's flat index, up to 100,000 keyframes",
+    "store": "saves and loads of a database file, up to 100,000 keyframes",
     "node": "from an image received to its descriptor published, by stage",
     "threads": "a runtime, OpenCV and Faiss in one process: threads left alone, and set in one place",
     "runtimes": "TensorFlow, LiteRT, ONNX Runtime and OpenVINO beside the graph of netvlad_tf_open",
@@ -45,7 +46,9 @@ def main() -> None:
         "--images", metavar="FOLDER", help="to calibrate 8-bit networks on; made-up ones by default"
     )
     parser.add_argument(
-        "--scratch", metavar="FOLDER", help="for 5 GB of model files; the system's by default"
+        "--scratch",
+        metavar="FOLDER",
+        help="for 5 GB of model files, or of store's; the system's by default",
     )
     _add_ingredients(parser)
     arguments = parser.parse_args()

@@ -166,8 +166,8 @@ def _features_row(features: LocalFeatures) -> tuple[Any, ...]:
 
 def _features(row: Sequence[Any]) -> LocalFeatures:
     method, keypoints_px, name, length, descriptors, points_m = row
-    if name not in _DESCRIPTOR_TYPES:
-        raise ValueError(name)
+    if name not in _DESCRIPTOR_TYPES or length < 0:
+        raise ValueError(f"{length} of {name}")
     count = len(keypoints_px) // 8
     return LocalFeatures(
         method,

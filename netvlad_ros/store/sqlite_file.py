@@ -46,11 +46,15 @@ def connect(path: Path) -> sqlite3.Connection:
         timeout=LOCK_TIMEOUT_S,
         check_same_thread=False,
     )
-    # EXTRA: what was said to be saved is there after a power cut too, which with FULL may undo it.
-    connection.execute("PRAGMA synchronous = EXTRA")
-    # A file of somebody else must not make SQLite call functions, and damage is looked for in each page.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
+    try:
+        # EXTRA: what was said to be saved is there after a power cut too, which with FULL may undo it.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        # A file of somebody else must not make SQLite call functions, and damage is looked for in each page.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -88,6 +92,11 @@ def errors(path: Path, purpose: str) -> Iterator[None]:
         advice = next((each for words, each in _ADVICE.items() if words in str(error)), f"{error}.")
         if "unable to open" in str(error):
             advice = f"the folder {path.parent} does not exist or may not be written."
+        if "readonly" in str(error) and purpose == "read":
+            advice = (
+                "its last save was cut short, which has to be undone first; copy it and the journal beside "
+                "it to where they may be written."
+            )
         raise DatabaseError(f"{path}: can't {purpose} the database: {advice}") from None
 
 

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -238,26 +239,86 @@ print(len(content(Path({str(path)!r}))[1]))
                     assert (header, found, rows) == right
 
     def test_a_process_that_is_killed_in_the_middle_of_it_loses_nothing(self, path: Path):
-        wanted = content(Path(shutil.copy(path, f"{path}.copy")))
-        interrupted = 0
-        for number in range(60):
-            shutil.copy(VERSION_1, path)
+        """At each of its statements, in a file that does not fit into SQLite's memory."""
+        grow_version_1(path, 4000)
+        original = path.read_bytes()
+        right = content(Path(shutil.copy(path, f"{path}.copy")))
+        journals = finished = 0
+        for kill_at in [*range(40), *range(40, 16_000, 400)]:
+            path.write_bytes(original)
             child = os.fork()
             if child == 0:
-                os.nice(5)
-                _die_at(number)
+                _die_at(kill_at)
                 content(path)
                 os._exit(0)
             _, status = os.waitpid(child, 0)
-            interrupted += os.WIFSIGNALED(status)
-            assert content(path) == wanted
-        assert interrupted > 20
+            finished += not os.WIFSIGNALED(status)
+            journals += Path(f"{path}-journal").exists()
+            assert content(path) == right
+        assert journals > 20
+        assert finished > 0
+
+    def test_a_disk_that_is_too_full_for_it_does_not_keep_the_map_from_being_read(
+        self, small_disk: Path
+    ):
+        path = Path(shutil.copy(VERSION_1, small_disk / "map.db"))
+        right = content(Path(shutil.copy(path, f"{small_disk}.copy")))
+        (small_disk / "other").write_bytes(bytes(380 << 10))
+        before = path.read_bytes()
+        store = SqliteStore(path)
+        header, blocks = store.load()
+        assert [each for block in blocks for each in block.keyframes] == right[1]
+        assert path.read_bytes() == before
+        change = Changes(False, [], [StoredKeyframes(keyframes([0]), descriptor(0, 16)[None])])
+        assert "the disk is full" in refusal(lambda: store.save(header, change), path)
+        (small_disk / "other").unlink()
+        store.save(header, change)
+        assert content(path)[1] == [*right[1], *keyframes([0])]
+
+    def test_afterwards_it_takes_no_more_room_than_a_new_one(self, path: Path, tmp_path: Path):
+        grow_version_1(path, 4000)
+        header, blocks = SqliteStore(path).load()
+        new = SqliteStore(tmp_path / "new.db")
+        new.save(header, Changes(False, [], blocks))
+        assert path.stat().st_size <= new.path.stat().st_size
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "DELETE FROM header",
+            "UPDATE header SET dims = 0",
+            "UPDATE header SET dims = 1000000000",
+            "UPDATE header SET next_id = 3",
+            "UPDATE header SET next_id = 'many'",
+            "UPDATE keyframe SET descriptor = 'text' WHERE id = 2",
+            "UPDATE keyframe SET session = 'one' WHERE id = 2",
+            "ALTER TABLE keyframe RENAME COLUMN stamp_ns TO stamp",
+            "DROP TABLE keyframe",
+            "DROP TABLE header",
+            "DROP TABLE keyframe; CREATE VIEW keyframe AS SELECT * FROM header",
+        ],
+    )
+    def test_content_that_cannot_be_is_refused(self, damage: str, path: Path):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.executescript(damage)
+        refusal(lambda: load(path), path)
 
     def test_damage_is_named(self, path: Path):
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE keyframe SET stamp_ns = 5 WHERE id = 2")
         connection.close()
         assert refusal(lambda: load(path), path).startswith("keyframe 2 is damaged")
+
+
+def grow_version_1(path: Path, count: int) -> None:
+    """Adds keyframes as version 1 did."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for number in range(24, 24 + count):
+            vector = descriptor(number, 16).tobytes()
+            crc = zlib.crc32(vector, zlib.crc32(repr((number, 7, number)).encode()))
+            row = number, 7, number, vector, crc
+            connection.execute("INSERT INTO keyframe VALUES (?, ?, ?, ?, ?)", row)
+        connection.execute("UPDATE header SET next_id = ?", (24 + count,))
 
 
 def _die_at(number: int) -> None:
@@ -517,6 +578,10 @@ def test_a_file_with_flipped_bits_is_refused_or_holds_what_was_saved(seed: int, 
         "UPDATE keyframe SET stamp_ns = 5 WHERE id = 2",
         "UPDATE keyframe SET session = 'one' WHERE id = 2",
         "UPDATE session SET robot = 'other'",
+        "UPDATE session SET id = 3 WHERE id = 1",
+        "UPDATE session SET id = -id; UPDATE session SET id = 3 + id",
+        "UPDATE keyframe SET id = -id; UPDATE keyframe SET id = 9 + id",
+        "UPDATE descriptor SET keyframe = -keyframe; UPDATE descriptor SET keyframe = 9 + keyframe",
         "DELETE FROM session",
         "DROP TABLE header",
         "DROP TABLE keyframe",
@@ -524,11 +589,141 @@ def test_a_file_with_flipped_bits_is_refused_or_holds_what_was_saved(seed: int, 
     ],
 )
 def test_content_that_cannot_be_is_refused(damage: str, path: Path):
-    saved(path, 5)
-    with sqlite3.connect(path) as connection:
-        connection.execute(damage)
-    connection.close()
+    saved(path, 8)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(damage)
     refusal(lambda: load(path), path)
+
+
+def forged(path: Path, damage: str, row: str) -> None:
+    """Changed by somebody who sets the checksum of a row right: of table, columns and key."""
+    table, columns, key = row.split(": ")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(damage)
+        values = connection.execute(f"SELECT {columns} FROM {table} WHERE {key}").fetchone()
+        connection.execute(f"UPDATE {table} SET crc32 = ? WHERE {key}", (schema.checksum(*values),))
+
+
+@pytest.mark.parametrize(
+    ("damage", "row"),
+    [
+        (f"UPDATE {row.split(':')[0]} SET {change}", row)
+        for row, changes in {
+            "header: database_id, fingerprint, dims, revision, keyframes: 1": (
+                "dims = 1000000000",
+                "dims = 9223372036854775807",
+                "dims = -64",
+                "dims = 64.5",
+                "fingerprint = x'00ff'",
+                "database_id = x'07'",
+                "revision = 'last'",
+                "keyframes = -1",
+            ),
+            "session: id, uuid, robot, camera, map: id = 1": (
+                "uuid = x'05' WHERE id = 1",
+                "robot = x'ff' WHERE id = 1",
+            ),
+            "keyframe: id, session, number, stamp_ns: id = 2": (
+                "number = 'two' WHERE id = 2",
+                "stamp_ns = 1.5 WHERE id = 2",
+                "session = 99 WHERE id = 2",
+                "session = 'one' WHERE id = 2",
+            ),
+            "descriptor: keyframe, vector: keyframe = 2": (
+                "vector = zeroblob(257) WHERE keyframe = 2",
+                "vector = zeroblob(0) WHERE keyframe = 2",
+                "vector = 3 WHERE keyframe = 2",
+            ),
+        }.items()
+        for change in changes
+    ],
+)
+def test_content_that_cannot_be_is_refused_even_with_a_right_checksum(
+    damage: str, row: str, path: Path
+):
+    saved(path, 5)
+    forged(path, damage, row)
+    assert refusal(lambda: load(path), path).endswith("restore a copy of the file.")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON keyframe BEGIN DELETE FROM descriptor; END",
+        "CREATE VIEW v AS SELECT * FROM keyframe",
+        """ALTER TABLE descriptor RENAME TO d;
+        CREATE VIEW descriptor AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+        SELECT i AS keyframe, 'a' AS vector, 0 AS crc32 FROM n""",
+        "ALTER TABLE keyframe ADD COLUMN more TEXT",
+        "DROP TABLE thumbnail",
+        "DROP TABLE session; CREATE TABLE session (id, uuid, robot, camera, map, crc32)",
+    ],
+)
+@pytest.mark.parametrize("use", [load, lambda path: SqliteStore(path).check()])
+def test_other_tables_than_ours_are_refused(
+    statements: str, use: Callable[[Path], Any], path: Path
+):
+    saved(path, 5)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statements)
+    sentence = refusal(lambda: use(path), path)
+    assert sentence == "its tables are not those of format 2; restore a copy of the file."
+
+
+def test_names_of_any_script_come_back(path: Path):
+    session = Session("c" * 32, Stream("Röver \U0001fae8", "カメラ\n1"), "'; DROP TABLE keyframe")
+    block = StoredKeyframes([Keyframe(session, 0, -1)], descriptor(0)[None])
+    SqliteStore(path).save(HEADER, Changes(False, [], [block]))
+    assert content(path)[1] == block.keyframes
+
+
+def test_a_name_that_is_no_text_is_refused(path: Path):
+    store = saved(path, 1)
+    block = StoredKeyframes(
+        [Keyframe(Session("c" * 32, Stream("\udcff")), 0, 1)], descriptor(0)[None]
+    )
+    assert "surrogates" in refusal(lambda: store.save(HEADER, Changes(False, [], [block])), path)
+    assert content(path) == wanted(0)
+
+
+def test_descriptors_of_many_dimensions_come_in_small_blocks(path: Path):
+    dims = 1 << 20
+    header = StoreHeader("d" * 32, "model", dims)
+    rows = np.arange(9 * dims, dtype=np.float32).reshape(9, dims)
+    block = StoredKeyframes(keyframes(range(9)), rows)
+    SqliteStore(path).save(header, Changes(False, [], [block]))
+    found = list(SqliteStore(path).load()[1])
+    assert [len(each.keyframes) for each in found] == [4, 4, 1]
+    assert np.array_equal(np.concatenate([each.descriptors for each in found]), rows)
+
+
+def test_numbers_may_be_of_numpy(path: Path):
+    keyframe = Keyframe(SESSIONS[0], np.int32(3), np.int64(1_700_000_000_123_456_789))  # type: ignore[arg-type]
+    block = StoredKeyframes([keyframe], descriptor(0)[None])
+    SqliteStore(path).save(HEADER, Changes(False, [], [block]))
+    (found,) = content(path)[1]
+    assert (type(found.number), type(found.stamp_ns)) == (int, int)
+    assert found == keyframe
+
+
+def test_an_interrupted_save_on_media_that_can_not_be_written_is_told_from_a_damaged_file(
+    path: Path,
+):
+    """The journal that lies beside it can't be played back there."""
+    store, session = saved(path, 20), Session("e" * 32)
+    many = [Keyframe(session, number, number) for number in range(20_000)]
+    block = StoredKeyframes(many, np.zeros((len(many), DIMS), np.float32))
+    child = os.fork()
+    if child == 0:
+        _die_at(30_000)
+        store.save(HEADER, Changes(False, [], [block]))
+    os.waitpid(child, 0)
+    assert Path(f"{path}-journal").exists()
+    with read_only(path.parent):
+        sentence = refusal(lambda: load(path), path)
+    assert "its last save was cut short" in sentence
+    assert "copy it and the journal" in sentence
+    assert content(path) == wanted(*range(20))
 
 
 @contextlib.contextmanager
