@@ -112,12 +112,10 @@ def test_what_was_written_comes_back(table: Table[Any], value: Any, store: Sqlit
 def test_numbers_may_be_of_other_types(store: SqliteStore):
     size, baseline_m = np.array([640, 480], np.int32), np.float32(0.5)
     k = CAMERA.k.astype(np.float32)
-    camera = CameraModel(*size, "plumb_bob", k, CAMERA.d, baseline_m)  # type: ignore[arg-type]
+    camera = CameraModel(size[0], size[1], "plumb_bob", k, CAMERA.d, baseline_m)  # type: ignore[arg-type]
     name = KEYFRAMES[0].name
     store.write(CAMERA_MODEL, {name: camera})
-    assert_same(
-        store.read(CAMERA_MODEL, [name])[name], dataclasses.replace(CAMERA, baseline_m=0.5)
-    )
+    assert_same(store.read(CAMERA_MODEL, [name])[name], dataclasses.replace(CAMERA, baseline_m=0.5))
 
 
 def test_what_is_written_again_takes_the_place_of_what_was_there(store: SqliteStore):

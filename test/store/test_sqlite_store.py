@@ -239,12 +239,12 @@ print(len(content(Path({str(path)!r}))[1]))
                     assert (header, found, rows) == right
 
     def test_a_process_that_is_killed_in_the_middle_of_it_loses_nothing(self, path: Path):
-        """At each of its statements, in a file that does not fit into SQLite's memory."""
-        grow_version_1(path, 4000)
+        """Also when part of it has reached the file already, as SQLite's memory is too small for all."""
+        grow_version_1(path, 1500)
         original = path.read_bytes()
         right = content(Path(shutil.copy(path, f"{path}.copy")))
         journals = finished = 0
-        for kill_at in [*range(40), *range(40, 16_000, 400)]:
+        for kill_at in [*range(30), *range(30, 3_100, 100), 10**6]:
             path.write_bytes(original)
             child = os.fork()
             if child == 0:
@@ -256,7 +256,7 @@ print(len(content(Path({str(path)!r}))[1]))
             journals += Path(f"{path}-journal").exists()
             assert content(path) == right
         assert journals > 20
-        assert finished > 0
+        assert finished == 1
 
     def test_a_disk_that_is_too_full_for_it_does_not_keep_the_map_from_being_read(
         self, small_disk: Path
@@ -332,6 +332,7 @@ def _die_at(number: int) -> None:
 
     def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection = connect(*arguments, **options)
+        connection.execute("PRAGMA cache_size = 10")
         connection.set_trace_callback(count)
         return connection
 
