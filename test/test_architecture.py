@@ -3,6 +3,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -218,6 +219,25 @@ def test_what_only_some_users_need_is_imported_where_it_is_needed():
         if each.package in OPTIONAL and each.at_once and part_of(each.file) not in own_files
     ]
     assert not wrong, listed(wrong)
+
+
+def test_a_file_of_tests_names_what_it_can_not_be_imported_without():
+    """conftest.py skips it where that is not installed; scipy always is, with the tests' own packages."""
+    needed = {name: name for name in OPTIONAL - {"scipy"}} | dict.fromkeys(ROS, "rclpy")
+    needed |= {"live_nodes": "rclpy"}
+    wrong = [
+        each
+        for file in (ROOT / "test").rglob("test_*.py")
+        for each in imports(file)
+        if each.at_once
+        and each.package in needed
+        and f'"{needed[each.package]}"' not in marked_needs(file)
+    ]
+    assert not wrong, listed(wrong)
+
+
+def marked_needs(file: Path) -> str:
+    return " ".join(re.findall(r"mark\.needs\(([^)]*)\)", file.read_text(encoding="utf-8")))
 
 
 def test_the_extractor_imports_only_the_runtime_of_its_model():
