@@ -30,7 +30,7 @@ with quiet_start_up():
     from netvlad_ros.commands.train import render_worlds
     from netvlad_ros.config import ExtractorConfig
     from netvlad_ros.extraction.extractor import NetVLADExtractor
-    from netvlad_ros.extraction.many_images import BatchExtractor
+    from netvlad_ros.extraction.protocol import Extractor
     from netvlad_ros.figures import save_figure
     from netvlad_ros.shipped import model_path
     from netvlad_ros.training.data import open_data
@@ -84,7 +84,7 @@ class Row(NamedTuple):
     """name; make: of its extractor; against: the number of the row that it is compared with, or 0."""
 
     name: str
-    make: Callable[[], BatchExtractor]
+    make: Callable[[], Extractor]
     against: int = 0
 
 
@@ -135,11 +135,11 @@ def _ingredients(begun: Beginnings, model: str | None) -> list[Row]:
     ]
 
 
-def _open(model: Path) -> BatchExtractor:
+def _open(model: Path) -> Extractor:
     return NetVLADExtractor(model, CONFIG)
 
 
-def _of_worlds(begun: Beginnings, worlds: int) -> Callable[[], BatchExtractor]:
+def _of_worlds(begun: Beginnings, worlds: int) -> Callable[[], Extractor]:
     return lambda: _open(begun.with_places(begun.of_worlds(worlds)))
 
 

@@ -17,7 +17,8 @@ from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.place_recognition import evaluate_places
 from netvlad_ros.evaluation.protocols import Protocol as Conditions
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
-from netvlad_ros.extraction.many_images import BatchExtractor, Extraction, all_descriptors
+from netvlad_ros.extraction.many_images import Extraction, all_descriptors
+from netvlad_ros.extraction.protocol import Extractor
 from netvlad_ros.training.validation import RenderedValidation
 
 # A small loop through rooms, 84 images, of which 44 show a place again; see its own README.
@@ -33,7 +34,7 @@ class PlaceSet(Protocol):
         """Different for each set, and for other radii."""
         ...
 
-    def hits(self, extractor: BatchExtractor) -> list[float]:
+    def hits(self, extractor: Extractor) -> list[float]:
         """1 or 0 of each query, as its first match is right or wrong; or only Recall@1, their mean."""
         ...
 
@@ -45,7 +46,7 @@ class RenderedPlaces:
     validation: RenderedValidation
     name: str = "rendered"
 
-    def hits(self, extractor: BatchExtractor) -> list[float]:
+    def hits(self, extractor: Extractor) -> list[float]:
         return [self.validation.recalls(lambda images: extractor.extract_batch(list(images)))[1]]
 
 
@@ -55,7 +56,7 @@ class Loop:
 
     name: str = "loop of 44"
 
-    def hits(self, extractor: BatchExtractor) -> list[float]:
+    def hits(self, extractor: Extractor) -> list[float]:
         images, truth = (
             read_sequence(LOOP / "images"),
             read_ground_truth(LOOP / "loop_closures.csv"),
@@ -74,7 +75,7 @@ class Places:
     name: str
     dataset: PlaceDataset
 
-    def hits(self, extractor: BatchExtractor) -> list[float]:
+    def hits(self, extractor: Extractor) -> list[float]:
         with tempfile.TemporaryDirectory() as folder:
             ranks = evaluate_places(self.dataset, extractor, Path(folder)).ranks
         return [float(rank == 0) for rank in ranks]
@@ -100,11 +101,11 @@ class Hits:
 
     file: Path
 
-    def of(self, extractor: BatchExtractor, sets: Sequence[PlaceSet]) -> list[np.ndarray]:
+    def of(self, extractor: Extractor, sets: Sequence[PlaceSet]) -> list[np.ndarray]:
         """Of each set (queries,) 1 or 0, or (1,) their mean."""
         return [np.array(self._one(extractor, each)) for each in sets]
 
-    def _one(self, extractor: BatchExtractor, each: PlaceSet) -> list[float]:
+    def _one(self, extractor: Extractor, each: PlaceSet) -> list[float]:
         key = f"{extractor.fingerprint} {each.name}"
         if key not in self._known():
             hits = each.hits(extractor)

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from made_up_extractors import MadeUpExtractor
 from recording import SECOND, drive, image
 
 from netvlad_ros.data.bags import StampedMessage
@@ -11,11 +12,10 @@ from netvlad_ros.replay import replay
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 
-class Refusing:
+class Refusing(MadeUpExtractor):
     """Has a descriptor for every image but a black one."""
 
-    fingerprint = "made-up"
-    calibration = None
+    dims = 2
 
     def __init__(self, error: NetVLADError) -> None:
         self.error = error

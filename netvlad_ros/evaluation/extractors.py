@@ -17,7 +17,7 @@ from netvlad_ros.evaluation.baselines.rootsift_vlad import RootSiftVlad
 from netvlad_ros.evaluation.baselines.thumbnails import Thumbnails
 from netvlad_ros.evaluation.baselines.vocabulary import MAX_IMAGES
 from netvlad_ros.extraction.extractor import NetVLADExtractor
-from netvlad_ros.extraction.many_images import BatchExtractor
+from netvlad_ros.extraction.protocol import Extractor
 from netvlad_ros.shipped import model_path
 
 PREFIX = "baseline:"
@@ -58,7 +58,7 @@ def _digest(model: Path) -> str:
 
 def open_extractor(
     spec: str, config: ExtractorConfig, evaluated: PlaceImages
-) -> tuple[BatchExtractor, str]:
+) -> tuple[Extractor, str]:
     """An extractor, and what to say of it in a report.
 
     spec:      a model file of any runtime, empty for the one that comes with this package; or baseline:NAME,

@@ -19,12 +19,12 @@ from netvlad_ros.evaluation.recall import (
 )
 from netvlad_ros.extraction.many_images import (
     BATCH,
-    BatchExtractor,
     Extraction,
     Progress,
     all_descriptors,
     descriptor_blocks,
 )
+from netvlad_ros.extraction.protocol import Extractor
 from netvlad_ros.index.nearest import NearestNeighbours
 
 # Of so many queries the report shows pictures, the best and the worst.
@@ -133,7 +133,7 @@ class PlaceResults:
 
 def evaluate_places(
     dataset: PlaceDataset,
-    extractor: BatchExtractor,
+    extractor: Extractor,
     cache_folder: Path,
     model: str = "",
     progress: Progress = iter,

@@ -19,7 +19,7 @@ SAFE_SIDE_PX = 80
 
 
 class NetVLADExtractor:
-    """Computes global descriptors with one model.
+    """The Extractor of a model file of any runtime.
 
     dims:        length of a descriptor.
     fingerprint: which model, input size and truncation made a descriptor, such as 0fe1d8...@320x240; only

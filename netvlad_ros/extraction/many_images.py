@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from netvlad_ros.data.image_sources import ImageSource
 from netvlad_ros.errors import DescriptorError, ImageError
 from netvlad_ros.extraction.descriptor_cache import DescriptorCache
+from netvlad_ros.extraction.protocol import Extractor
 
 BATCH = 4
 # Batches that run at once, which uses cores better than one; meanwhile one thread reads, in order, as bags
@@ -31,16 +32,6 @@ class Skipped:
 
     name: str
     problem: str
-
-
-class BatchExtractor(Protocol):
-    """What makes descriptors: NetVLADExtractor, or a baseline."""
-
-    dims: int
-    fingerprint: str
-
-    def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(len(images), dims) float32 of unit length; from several threads at once. Raises ImageError."""
 
 
 @dataclass
@@ -81,7 +72,7 @@ class _Group(NamedTuple):
 
 def descriptor_blocks(
     source: ImageSource,
-    extractor: BatchExtractor,
+    extractor: Extractor,
     cache_folder: Path,
     told: Extraction,
     progress: Progress = iter,
@@ -113,7 +104,7 @@ def descriptor_blocks(
 
 def all_descriptors(
     source: ImageSource,
-    extractor: BatchExtractor,
+    extractor: Extractor,
     cache_folder: Path,
     told: Extraction,
     progress: Progress = iter,
@@ -135,7 +126,7 @@ def all_descriptors(
 
 def described(
     source: ImageSource,
-    extractor: BatchExtractor,
+    extractor: Extractor,
     cache: DescriptorCache,
     told: Extraction,
     progress: Progress = iter,
@@ -185,13 +176,13 @@ def _read(source: ImageSource, indices: Sequence[int]) -> _Read:
     return _Read(images, problems)
 
 
-def _run_when_read(read: Future[_Read], extractor: BatchExtractor) -> _Found:
+def _run_when_read(read: Future[_Read], extractor: Extractor) -> _Found:
     images, problems = read.result()
     descriptors, refused = _run(images, extractor)
     return _Found(descriptors, problems | refused)
 
 
-def _run(images: dict[int, np.ndarray], extractor: BatchExtractor) -> _Found:
+def _run(images: dict[int, np.ndarray], extractor: Extractor) -> _Found:
     """A batch that fails is run again one by one."""
     if not images:
         return _Found({}, {})

@@ -2,26 +2,14 @@
 """The whole way of an image, in one call: what replay and evaluation measure is what runs on the robot."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import Config
+from netvlad_ros.extraction.protocol import Extractor
 from netvlad_ros.retrieval.database import KeyframeDatabase
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import CandidateSelector, Selection
-
-
-class Extractor(Protocol):
-    """What turns an image into a descriptor: NetVLADExtractor, or anything with this method."""
-
-    fingerprint: str
-
-    @property
-    def calibration(self) -> Calibration | None: ...
-
-    def extract(self, image: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from netvlad_ros.data.image_files import Picture, image_paths, shown_name
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.errors import ImageError
 from netvlad_ros.extraction.descriptor_cache import DescriptorCache
-from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.extraction.many_images import Extraction, Progress, Skipped, described
+from netvlad_ros.extraction.protocol import Extractor
 from netvlad_ros.index.exact import ExactIndex
 
 
@@ -95,7 +95,7 @@ class Answer:
 
 def embed_gallery(
     folder: Path,
-    extractor: NetVLADExtractor,
+    extractor: Extractor,
     cache: DescriptorCache,
     progress: Progress = iter,
     camera: CameraConfig = DEFAULT_CAMERA,
@@ -124,7 +124,7 @@ def embed_gallery(
 def search_all(
     queries: Iterator[Picture],
     gallery: Gallery,
-    extractor: NetVLADExtractor,
+    extractor: Extractor,
     count: int,
     times: Times,
 ) -> Iterator[Answer]:
@@ -148,7 +148,7 @@ def search_all(
         yield Answer(query, matches)
 
 
-def _embedded(picture: Picture, extractor: NetVLADExtractor, times: Times) -> np.ndarray | Skipped:
+def _embedded(picture: Picture, extractor: Extractor, times: Times) -> np.ndarray | Skipped:
     if picture.image is None:
         return Skipped(picture.name, picture.problem)
     start_s = time.perf_counter()

@@ -85,20 +85,22 @@ class PlaceValidation:
 
 
 class LiveExtractor:
-    """Descriptors of a network that is still changing.
-
-    dims, fingerprint: as the evaluation wants them; the fingerprint says only that it is none that is kept.
-    """
+    """An Extractor of a network that is still changing; its fingerprint says only that it is none to keep."""
 
     fingerprint = "in training"
+    calibration = None
 
     def __init__(self, forward: Forward, size_px: tuple[int, int]) -> None:
         self._forward, self._size_px, self._config = forward, size_px, ExtractorConfig()
         width, height = size_px
         self.dims = forward(np.zeros((1, height, width, 3), np.uint8)).shape[1]
 
+    def extract(self, image: np.ndarray) -> np.ndarray:
+        """See Extractor."""
+        return self.extract_batch([image])[0]
+
     def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(len(images), dims) float32 of unit length. Raises ImageError."""
+        """See Extractor."""
         return self._forward(
             np.stack([network_input(image, self._size_px, self._config) for image in images])
         )

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from made_up_extractors import MadeUpExtractor
 from recording import SECOND, image
 
 from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, KeyframeConfig
@@ -18,11 +19,10 @@ CONFIG = Config(
 )
 
 
-class Places:
+class Places(MadeUpExtractor):
     """Takes the grey value of an image for the place that it shows; black shows nothing."""
 
-    fingerprint = "made-up"
-    calibration = None
+    dims = 10
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         if not image.any():

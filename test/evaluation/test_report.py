@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_extractors import MadeUpExtractor
 
 from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, ExtractorConfig
 from netvlad_ros.errors import NetVLADError
@@ -28,11 +29,10 @@ PLACES = (0, 1, 2, 0, 1)
 TRUTH = {4: frozenset({1}), 5: frozenset({2})}
 
 
-class Places:
+class Places(MadeUpExtractor):
     """Takes the grey value of an image for the place that it shows."""
 
-    fingerprint = "made-up"
-    calibration = None
+    dims = 3
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         return np.eye(3, dtype=np.float32)[image[0, 0]]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_extractors import MadeUpExtractor
 
 from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DescriptorError, ImageError
@@ -20,11 +21,11 @@ CONFIG = Config(
 )
 
 
-class MadeUpExtractor:
-    """The grey levels of four pixels are the descriptor."""
+class FourPixels(MadeUpExtractor):
+    """Their grey levels are the descriptor."""
 
+    dims = 4
     fingerprint = "four pixels"
-    calibration = None
 
     def extract(self, image: np.ndarray) -> np.ndarray:
         if not image.any():
@@ -50,7 +51,7 @@ def found(detection: Detection) -> list[int]:
 
 def test_a_revisited_place_is_reported_once_it_is_old_enough():
     detections = drive(
-        LoopDetector(MadeUpExtractor(), CONFIG),
+        LoopDetector(FourPixels(), CONFIG),
         (KITCHEN, 0),
         (HALL, 10),
         (KITCHEN, 19),  # back, but it was here a moment ago
@@ -66,24 +67,24 @@ def test_a_revisited_place_is_reported_once_it_is_old_enough():
 
 
 def test_a_detection_holds_every_step():
-    (detection,) = drive(LoopDetector(MadeUpExtractor(), CONFIG), (HALL, 3))
+    (detection,) = drive(LoopDetector(FourPixels(), CONFIG), (HALL, 3))
     assert detection.stamp_ns == 3 * SECOND
-    np.testing.assert_array_equal(detection.descriptor, MadeUpExtractor().extract(HALL))
+    np.testing.assert_array_equal(detection.descriptor, FourPixels().extract(HALL))
     assert detection.query is not None
     assert detection.query.keyframe.stamp_ns == 3 * SECOND
 
 
 def test_an_image_between_keyframes_has_a_descriptor_only():
-    detector = LoopDetector(MadeUpExtractor(), CONFIG)
+    detector = LoopDetector(FourPixels(), CONFIG)
     detector.process(HALL, 0)
     detection = detector.process(KITCHEN, SECOND // 2)
     assert detection.query is None
     assert detection.selection is None
-    np.testing.assert_array_equal(detection.descriptor, MadeUpExtractor().extract(KITCHEN))
+    np.testing.assert_array_equal(detection.descriptor, FourPixels().extract(KITCHEN))
 
 
 def test_an_image_that_is_refused_leaves_everything_as_it_was():
-    detector = LoopDetector(MadeUpExtractor(), CONFIG)
+    detector = LoopDetector(FourPixels(), CONFIG)
     drive(detector, (KITCHEN, 0), (HALL, 10))
     with pytest.raises(ImageError):
         detector.process(np.zeros((2, 2), np.uint8), 20 * SECOND)
@@ -98,31 +99,31 @@ def test_consecutive_queries_are_followed():
         database=CONFIG.database,
     )
     detections = drive(
-        LoopDetector(MadeUpExtractor(), config),
+        LoopDetector(FourPixels(), config),
         *[(KITCHEN, 0), (HALL, 1), (GARDEN, 40), (KITCHEN, 50), (HALL, 51)],
     )
     assert [found(each) for each in detections] == [[], [], [], [], [1]]
 
 
 def test_a_map_is_recognised_from_the_first_image_on(tmp_path: Path):
-    mapping = LoopDetector(MadeUpExtractor(), CONFIG)
+    mapping = LoopDetector(FourPixels(), CONFIG)
     drive(mapping, (KITCHEN, 0), (HALL, 10))
     mapping.database.save(SqliteStore(tmp_path / "map.db"))
     database = KeyframeDatabase.load(SqliteStore(tmp_path / "map.db"), CONFIG)
-    detector = LoopDetector(MadeUpExtractor(), CONFIG, database)
+    detector = LoopDetector(FourPixels(), CONFIG, database)
     assert found(*drive(detector, (HALL, 0))) == [1]
 
 
 def test_a_database_that_is_still_empty_is_used_all_the_same():
     database = KeyframeDatabase(CONFIG)
-    detector = LoopDetector(MadeUpExtractor(), CONFIG, database)
+    detector = LoopDetector(FourPixels(), CONFIG, database)
     detector.process(HALL, 0)
     assert len(database) == 1
 
 
 def test_a_map_of_another_model_is_refused():
     database = KeyframeDatabase(CONFIG)
-    database.observe(MadeUpExtractor().extract(HALL), 0, "other model")
-    detector = LoopDetector(MadeUpExtractor(), CONFIG, database)
+    database.observe(FourPixels().extract(HALL), 0, "other model")
+    detector = LoopDetector(FourPixels(), CONFIG, database)
     with pytest.raises(DescriptorError, match="of model other model, got one of four pixels"):
         detector.process(HALL, 0)

@@ -16,22 +16,18 @@ _DESCRIBING = threading.Lock()
 
 
 class Baseline(ABC):
-    """Computes global descriptors as NetVLADExtractor does, and refuses the same images.
+    """An Extractor that refuses the same images as NetVLADExtractor.
 
-    dims:        length of a descriptor.
-    fingerprint: which method, settings and vocabulary made a descriptor.
-    size_px:     (width, height) images are resized to.
+    size_px: (width, height) images are resized to.
     """
 
     dims: int
     fingerprint: str
+    calibration = None
     size_px: tuple[int, int]
 
     def extract(self, image: np.ndarray) -> np.ndarray:
-        """The descriptor of one image, float32 (dims,) of unit length.
-
-        image: uint8, RGB (H, W, 3) or grey (H, W). Raises ImageError for what is no picture of a place.
-        """
+        """See Extractor."""
         small = grey(image, self.size_px)
         with _DESCRIBING:
             described = self.describe(small)
@@ -40,7 +36,7 @@ class Baseline(ABC):
         return (described / np.linalg.norm(described)).astype(np.float32)
 
     def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(len(images), dims)."""
+        """See Extractor."""
         rows = [self.extract(image) for image in images]
         return np.stack(rows) if rows else np.empty((0, self.dims), np.float32)
 
