@@ -175,12 +175,29 @@ def test_made_up_images_do_not_prove_that_databases_can_be_shared(
     assert guessed.description.fingerprint.startswith(f"{network.fingerprint()}-fp16-")
 
 
+def test_how_far_similarities_move_is_measured_with_one_and_with_both_images_from_the_other_model() -> (
+    None
+):
+    def original(image: np.ndarray) -> np.ndarray:
+        angle = float(image[0])
+        return np.array([[np.cos(angle), np.sin(angle)]])
+
+    def other(image: np.ndarray) -> np.ndarray:
+        return original(2.0 * image)
+
+    agreement = exporter.compare(original, other, np.array([0.0, 0.5]))
+    assert agreement.cosines == pytest.approx([1.0, np.cos(0.5)])
+    assert agreement.similarity_shift == pytest.approx(np.cos(0.5) - np.cos(1.0))
+    assert agreement.own_shift == pytest.approx(np.cos(0.5) - np.cos(1.0))
+    assert exporter.compare(original, other, np.array([0.3])).own_shift == pytest.approx(0.0)
+
+
 @pytest.mark.parametrize(("most", "is_kept"), [(0.01, True), (1e-9, False)])
 def test_a_calibration_is_kept_where_similarities_hardly_change(
     most: float, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in a file whose databases are its own, as made-up images prove too little to share them."""
-    monkeypatch.setattr(exporter, "INTERCHANGEABLE_SHIFT", most)
+    monkeypatch.setattr(exporter, "CALIBRATED_SHIFT", most)
     network = tiny_network(input_width_px=SIZE_PX[0], input_height_px=SIZE_PX[1])
     curves = {"similarity": Curve((0.2, 0.6), (0.1, 0.99), 300)}
     network.calibration = Calibration(curves, "two streets", f"{network.fingerprint()}@96x64")
