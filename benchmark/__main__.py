@@ -21,8 +21,11 @@ NAMES = {
     "backends": "TensorFlow, JAX and PyTorch under Keras, batch 1 and 16, in each precision; GPU or CPU",
     "training": "a training step beside a plain Keras loop, time and memory by images at once",
     "ingredients": "what each part of the compact model and each rendered world brings; only if named",
+    "calibration": "which similarity of a model means what, on rendered drives; only if named",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }
+# Those that take long.
+ON_DEMAND = {"ingredients", "calibration"}
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="which measurements; all by default, but for ingredients",
+        help="which measurements; all by default, but for ingredients and calibration",
     )
     parser.add_argument(
         "--minutes", type=float, default=1.0, help="length of the overload (default: %(default)s)"
@@ -60,7 +63,7 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians"
     )
     try:
-        for name in arguments.names or [name for name in NAMES if name != "ingredients"]:
+        for name in arguments.names or [name for name in NAMES if name not in ON_DEMAND]:
             importlib.import_module(f"benchmark.{name}").measure(arguments)
     except NetVLADError as error:
         raise SystemExit(f"benchmark: {error}") from None
@@ -78,10 +81,16 @@ def _add_ingredients(parser: argparse.ArgumentParser) -> None:
         metavar="SET[:RADIUS_M]",
         help="sets of places that `netvlad evaluate` reads; repeated, each group has a mean of its own",
     )
-    group.add_argument(
-        "--model", metavar="MODEL", help="that was trained on; the shipped one by default"
-    )
     group.add_argument("--picture", metavar="FILE", help="of the learning curve")
+    group = parser.add_argument_group("ingredients and calibration")
+    group.add_argument(
+        "--model", metavar="MODEL", help="that is measured; the shipped one by default"
+    )
+    group.add_argument(
+        "--calibrated",
+        metavar="FILE",
+        help="calibration: the model with its curve is written there",
+    )
 
 
 if __name__ == "__main__":

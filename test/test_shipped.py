@@ -9,7 +9,9 @@ import pytest
 from recording import SECOND, image, write_bag
 
 import netvlad_ros.shipped
+from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.cli import main
+from netvlad_ros.config import CandidateConfig, ExtractorConfig
 from netvlad_ros.errors import ModelError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model
@@ -76,6 +78,28 @@ def test_its_descriptors_tell_pictures_apart(
     similarities = descriptors @ darker.T
     assert similarities.argmax(axis=1).tolist() == [0, 1, 2]
     np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1.0, atol=1e-5)
+
+
+def test_it_says_which_similarity_means_what(extractor: NetVLADExtractor) -> None:
+    assert extractor.calibration is not None
+    assert extractor.calibration.curves["similarity"].pairs > 10_000
+    limit, warning = resolved_min_similarity(
+        CandidateConfig(), extractor.calibration, extractor.fingerprint
+    )
+    assert limit == pytest.approx(0.50, abs=0.02)  # as README and docs/compact_model.md have it
+    assert warning == ""
+
+
+def test_its_fingerprint_is_that_of_the_maps_made_with_it(extractor: NetVLADExtractor) -> None:
+    assert extractor.fingerprint == "459e500f495dfdde@320x240"
+
+
+def test_at_another_size_or_length_it_does_not_know() -> None:
+    for config in (
+        ExtractorConfig(input_width_px=640, input_height_px=480),
+        ExtractorConfig(descriptor_dims=128),
+    ):
+        assert NetVLADExtractor("", config).calibration is None
 
 
 def test_it_is_fast_because_its_input_is_small(extractor: NetVLADExtractor) -> None:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Which similarity of a model means what, from drives through rendered worlds that nothing was fitted to."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.tables import console, print_table
+from netvlad_ros.calibration import SIMILARITY, Calibration, Curve, fit_curve
+from netvlad_ros.data.places import angle_between
+from netvlad_ros.errors import ImageError
+from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.retrieval.loop_detector import LoopDetector
+from netvlad_ros.shipped import model_path
+from netvlad_ros.worlds.walks import Shot, walk
+from netvlad_ros.worlds.world import World
+
+with quiet_start_up():
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
+    from netvlad_ros.model import load_model, save_model
+
+# Training takes seeds from 1,000,000 and 900,000,000 on, the demo's towns have small ones.
+FIRST_SEED = 70_001
+WORLDS_PER_KIND = 12
+# Kind -> metres between two pictures, of which there are two a second, and how far a right match may be.
+KINDS = {"town": (2.5, 10.0), "street": (2.5, 10.0), "corridor": (0.8, 3.0), "room": (0.4, 3.0)}
+HEADING_TOLERANCE_DEG = 45.0
+# The light of three rounds; the first shows places again only where it crosses itself.
+LIGHTS = (
+    ("day", "day", "night"),
+    ("day", "cloudy", "night"),
+    ("morning", "evening", "night"),
+    ("day", "rain", "night"),
+    ("cloudy", "autumn", "night"),
+    ("day", "winter", "night"),
+)
+TRAJECTORIES = ("loop", "random-walk")
+OUTDOORS = ("town", "street")
+PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+BOOTSTRAPS = 200
+
+
+@dataclass(frozen=True)
+class JudgedMatch:
+    """The first match of a keyframe.
+
+    world:       name of the world.
+    kind, round, light: of the world and of the round that the query is of.
+    is_right:    whether it shows the place of the query.
+    closes_loop: whether any keyframe that was searched does.
+    """
+
+    world: str
+    kind: str
+    round: int
+    light: str
+    similarity: float
+    is_right: bool
+    closes_loop: bool
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Drives, judges, fits, prints; the model is written with its curve where --calibrated names a file."""
+    path = model_path(arguments.model)
+    extractor = NetVLADExtractor(path)
+    found: list[JudgedMatch] = []
+    jobs = [(kind, number) for number in range(WORLDS_PER_KIND) for kind in KINDS]
+    for done, (kind, number) in enumerate(jobs, start=1):
+        found += drive(kind, number, extractor)
+        console.print(f"{done} of {len(jobs)} worlds, {len(found)} matches", style="dim")
+    curve = _fitted(found)
+    _show_curve(curve, found)
+    _show_groups(found)
+    if arguments.calibrated:
+        network = load_model(path)
+        source = (
+            f"first matches on {len(jobs)} drives through rendered towns, streets, corridors and rooms, each "
+            "two rounds by day and one by night"
+        )
+        network.calibration = Calibration({SIMILARITY: curve}, source, extractor.fingerprint)
+        save_model(network, arguments.calibrated)
+        console.print(arguments.calibrated)
+
+
+def drive(kind: str, number: int, extractor: NetVLADExtractor) -> Iterator[JudgedMatch]:
+    """The first match of each keyframe of a drive, found as on a robot with the default configuration."""
+    step_m, radius_m = KINDS[kind]
+    trajectory = TRAJECTORIES[number // len(LIGHTS) % len(TRAJECTORIES)]
+    detector = LoopDetector(extractor)
+    keyframes: dict[tuple[str, int], Shot] = {}  # by name, in their order
+    with World(FIRST_SEED + number, kind) as world:
+        lights = LIGHTS[number % len(LIGHTS)]
+        for shot in walk(world, trajectory, len(lights), lights, step_m):
+            try:
+                image = world.render(shot.pose, shot.conditions, shot.number)
+                query = detector.process(image, shot.stamp_ns).query
+            except ImageError:  # too dark
+                continue
+            if query is None:
+                continue
+            if query.matches:
+                best = query.matches[0]
+                searched = [*keyframes.values()][: query.searched]
+                yield JudgedMatch(
+                    world.name,
+                    kind,
+                    shot.lap,
+                    shot.conditions_name,
+                    best.similarity,
+                    _any_same_place(shot, [keyframes[best.keyframe.name]], radius_m),
+                    _any_same_place(shot, searched, radius_m),
+                )
+            keyframes[query.keyframe.name] = shot
+
+
+def _any_same_place(query: Shot, others: Sequence[Shot], radius_m: float) -> bool:
+    """Whether one of them was taken near the query and looks the same way."""
+    where_m = np.array([other.pose.position_m for other in others])
+    headings = np.array([other.pose.yaw_rad for other in others])
+    apart_m = np.linalg.norm(where_m - query.pose.position_m, axis=1)
+    turned = angle_between(headings, np.float64(query.pose.yaw_rad))
+    return bool(np.any((apart_m <= radius_m) & (turned <= np.radians(HEADING_TOLERANCE_DEG))))
+
+
+def _fitted(matches: Sequence[JudgedMatch]) -> Curve:
+    return fit_curve([each.similarity for each in matches], [each.is_right for each in matches])
+
+
+def _show_curve(curve: Curve, matches: Sequence[JudgedMatch]) -> None:
+    """The curve, and between which values its thresholds are for 95 % of other choices of these worlds."""
+    points = zip(curve.values, curve.precisions, strict=True)
+    print_table(
+        f"{curve.pairs} matches: of those with about this similarity so many are right",
+        ["similarity", "right"],
+        [[f"{value:.4f}", f"{precision:.4f}"] for value, precision in points],
+    )
+    again = [_fitted(sample) for sample in _resampled(matches)]
+    rows = []
+    for wanted in PRECISIONS:
+        threshold = curve.threshold(wanted)
+        spread = [each.threshold(wanted) for each in again]
+        reached = [value for value in spread if value is not None]
+        low, high = np.quantile(reached, [0.025, 0.975]) if reached else (np.nan, np.nan)
+        at = np.inf if threshold is None else threshold
+        rows.append([f"{wanted:g}", f"{at:.3f}", f"{low:.3f} to {high:.3f}", *_at(matches, at)])
+    print_table(
+        "candidates.min_precision, and the threshold that follows; precision and recall of all above it",
+        ["min_precision", "threshold", "95 % of other worlds", "precision", "recall"],
+        rows,
+    )
+
+
+def _resampled(matches: Sequence[JudgedMatch]) -> Iterator[list[JudgedMatch]]:
+    """Worlds drawn with replacement: matches of one world are not independent."""
+    worlds: dict[str, list[JudgedMatch]] = {}
+    for each in matches:
+        worlds.setdefault(each.world, []).append(each)
+    rng, names = np.random.default_rng(0), sorted(worlds)
+    for _ in range(BOOTSTRAPS):
+        yield [each for name in rng.choice(names, len(names)) for each in worlds[name]]
+
+
+def _show_groups(matches: Sequence[JudgedMatch]) -> None:
+    day = [each for each in matches if each.light != "night"]
+    night = [each for each in matches if each.light == "night"]
+    groups = {
+        "all": list(matches),
+        "first round": [each for each in day if each.round == 0],
+        "second round, the same light": [e for e in day if e.round == 1 and e.light == "day"],
+        "second round, other weather": [e for e in day if e.round == 1 and e.light != "day"],
+        "night, indoors": [each for each in night if each.kind not in OUTDOORS],
+        "night, outdoors": [each for each in night if each.kind in OUTDOORS],
+        **{kind: [each for each in matches if each.kind == kind] for kind in KINDS},
+    }
+    rows = [
+        [name, len(group), sum(each.closes_loop for each in group)]
+        + [" / ".join(_at(group, threshold)) for threshold in THRESHOLDS]
+        for name, group in groups.items()
+    ]
+    print_table(
+        "Precision / recall of first matches of at least this similarity",
+        ["queries", "all", "loops", *map(str, THRESHOLDS)],
+        rows,
+    )
+
+
+def _at(matches: Sequence[JudgedMatch], threshold: float) -> list[str]:
+    """Precision and recall if all matches from a threshold on are reported."""
+    reported = [each.is_right for each in matches if each.similarity >= threshold]
+    loops = sum(each.closes_loop for each in matches)
+    return [
+        f"{sum(reported) / len(reported):.3f}" if reported else "-",
+        f"{sum(reported) / loops:.2f}" if loops else "-",
+    ]
