@@ -41,6 +41,7 @@ class _Clock:
 
     session: Session
     stamp_ns: int
+    received_ns: int | None
     drive_ns: int
 
 
@@ -56,7 +57,6 @@ class StreamClock:
         self._clocks: list[_Clock] = []  # the last one is the one of the last image
         self._drive_ns = drive_ns
         self._step_ns = 0  # of the last two images that followed each other
-        self._received_ns: int | None = None
         self._rates: deque[float] = deque(maxlen=RATE_SAMPLES)
 
     def tick(self, stamp_ns: int, received_ns: int | None = None) -> Tick | None:
@@ -66,32 +66,25 @@ class StreamClock:
                      clock that was set.
         """
         if not self._clocks:
-            self._received_ns = received_ns
-            return self._begin(stamp_ns, 0)
-        passed_ns = self._passed(received_ns)
+            return self._begin(stamp_ns, received_ns)
         last = self._clocks[-1]
         if _is_late(last, stamp_ns):
             return None
+        passed_ns = _passed(last, received_ns)
         clock = self._continued(stamp_ns, passed_ns)
-        if clock is None and any(_is_late(each, stamp_ns) for each in self._clocks):
+        if clock is not None:
+            self._follow(clock, stamp_ns, received_ns)
+            return Tick(clock.session, self._drive_ns)
+        if any(_is_late(each, stamp_ns) for each in self._clocks):
             return None
-        self._received_ns = received_ns
-        if clock is None:
-            expected_ns = self._expected(passed_ns)
-            self._drive_ns += self._step_ns if expected_ns is None else expected_ns
-            return self._begin(stamp_ns, stamp_ns - last.stamp_ns)
-        self._follow(clock, stamp_ns, passed_ns)
-        return Tick(clock.session, self._drive_ns)
+        expected_ns = self._expected(passed_ns)
+        self._drive_ns += self._step_ns if expected_ns is None else expected_ns
+        return self._begin(stamp_ns, received_ns, stamp_ns - last.stamp_ns)
 
-    def _passed(self, received_ns: int | None) -> int | None:
-        """Time since the last image that counted arrived, where that is known and can be."""
-        if self._received_ns is None or received_ns is None or received_ns < self._received_ns:
-            return None
-        return received_ns - self._received_ns
-
-    def _begin(self, stamp_ns: int, jumped_ns: int) -> Tick:
+    def _begin(self, stamp_ns: int, received_ns: int | None, jumped_ns: int = 0) -> Tick:
         session = self._begin_session()
-        self._clocks = [*self._clocks[1 - MAX_CLOCKS :], _Clock(session, stamp_ns, self._drive_ns)]
+        clock = _Clock(session, stamp_ns, received_ns, self._drive_ns)
+        self._clocks = [*self._clocks[1 - MAX_CLOCKS :], clock]
         return Tick(session, self._drive_ns, jumped_ns)
 
     def _continued(self, stamp_ns: int, passed_ns: int | None) -> _Clock | None:
@@ -118,16 +111,34 @@ class StreamClock:
             return None
         return round(passed_ns * (statistics.median(self._rates) if self._rates else 1.0))
 
-    def _follow(self, clock: _Clock, stamp_ns: int, passed_ns: int | None) -> None:
+    def _follow(self, clock: _Clock, stamp_ns: int, received_ns: int | None) -> None:
         step_ns = stamp_ns - clock.stamp_ns
-        if clock is self._clocks[-1]:
-            self._step_ns = step_ns
-            if passed_ns:
-                self._rates.append(step_ns / passed_ns)
-        self._drive_ns = max(self._drive_ns, clock.drive_ns + step_ns)
-        clock.stamp_ns, clock.drive_ns = stamp_ns, self._drive_ns
+        self._drive_ns += self._driven(clock, step_ns, received_ns)
+        passed_ns = _passed(clock, received_ns)
+        if passed_ns:
+            self._rates.append(step_ns / passed_ns)
+        clock.stamp_ns, clock.received_ns, clock.drive_ns = stamp_ns, received_ns, self._drive_ns
         self._clocks.remove(clock)
         self._clocks.append(clock)
+
+    def _driven(self, clock: _Clock, step_ns: int, received_ns: int | None) -> int:
+        """Since the last image. After one of another clock, part of a step has been driven already."""
+        last = self._clocks[-1]
+        if clock is last:
+            self._step_ns = step_ns
+            return step_ns
+        expected_ns = self._expected(_passed(last, received_ns))
+        if expected_ns is not None:
+            return min(step_ns, expected_ns)
+        rest_ns = clock.drive_ns + step_ns - self._drive_ns
+        return max(rest_ns, min(step_ns // 2, self._step_ns))
+
+
+def _passed(clock: _Clock, received_ns: int | None) -> int | None:
+    """Time since the last image of a clock arrived, where that is known and can be."""
+    if clock.received_ns is None or received_ns is None or received_ns < clock.received_ns:
+        return None
+    return received_ns - clock.received_ns
 
 
 def _is_late(clock: _Clock, stamp_ns: int) -> bool:
