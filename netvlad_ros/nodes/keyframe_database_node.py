@@ -168,7 +168,6 @@ class KeyframeDatabaseNode(Node):
         job.add_done_callback(lambda _: self._wake(written))
         await written
         job.result()
-        self._database.mark_saved(unsaved)
 
     def _wake(self, written: Future) -> None:
         """An executor that waits looks at its tasks again only if something happens."""

@@ -186,17 +186,11 @@ class KeyframeDatabase:
         removed = () if known is None or cleared else now.removed[len(known.removed) :]
         header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
         added = _blocks(self._index, new, [self._keyframes[each] for each in new])
-        return Unsaved(store, header, Changes(cleared, removed, added), now)
-
-    def mark_saved(self, unsaved: "Unsaved") -> None:
-        """Notes that this is on disk; to be called by the thread that adds keyframes."""
-        self._saved[unsaved.store] = unsaved.history
+        return Unsaved(store, header, Changes(cleared, removed, added), now, self._saved)
 
     def save(self, store: KeyframeStore) -> None:
         """Brings a store up to date. Raises DatabaseError; what was stored before is then as it was."""
-        unsaved = self.unsaved(store)
-        unsaved.write()
-        self.mark_saved(unsaved)
+        self.unsaved(store).write()
 
     def _known_to(self, store: KeyframeStore) -> "_History | None":
         """None for a store that has nothing of this, also if somebody removed what was saved."""
@@ -271,16 +265,25 @@ class KeyframeDatabase:
 
 @dataclass(frozen=True)
 class Unsaved:
-    """Changes of a database that a store does not have yet."""
+    """Changes of a database that a store does not have yet.
+
+    history: of the database, with these changes.
+    saved:   what the database knows of each store.
+    """
 
     store: KeyframeStore
     header: StoreHeader
     changes: Changes
     history: "_History"
+    saved: dict[KeyframeStore, "_History"]
 
     def write(self) -> None:
-        """Brings the store up to date; in any thread. Raises DatabaseError."""
+        """Brings the store up to date; in any thread, once. Raises DatabaseError.
+
+        What is on disk is noted at once, as nobody may be left to do it when a node ends.
+        """
         self.store.save(self.header, self.changes)
+        self.saved[self.store] = self.history
 
 
 def check_descriptor(descriptor: np.ndarray, dims: int | None = None) -> None:

@@ -92,6 +92,8 @@ def errors(path: Path, purpose: str) -> Iterator[None]:
         advice = next((each for words, each in _ADVICE.items() if words in str(error)), f"{error}.")
         if "unable to open" in str(error):
             advice = f"the folder {path.parent} does not exist or may not be written."
+            if os.path.exists(path):  # noqa: PTH110 - never raises
+                advice = "the file may not be read; change its permissions or choose another name."
         if "readonly" in str(error) and purpose == "read":
             advice = (
                 "its last save was cut short, which has to be undone first; copy it and the journal beside "

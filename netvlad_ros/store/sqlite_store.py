@@ -2,6 +2,7 @@
 """Keyframes in one SQLite file, written in transactions that survive being killed at any moment."""
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHead
 from netvlad_ros.store.schema import checksum
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 # Keyframes are read so many at a time, or fewer if their descriptors take more than this.
 BLOCK_ROWS = 4096
@@ -195,6 +198,7 @@ class SqliteStore:
             version = self._version(connection)
             if version < migrations.VERSION:
                 connection.execute("ROLLBACK")
+                logger.info("%s: has format %d and is brought up to date", self.path, version)
                 connection = self._migrated(connection)
                 connection.execute("BEGIN")
         except BaseException:

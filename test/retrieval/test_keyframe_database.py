@@ -2,6 +2,7 @@
 """A keyframe database over time: what is kept, what is found, and when a new session begins."""
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -276,11 +277,24 @@ def test_what_is_added_while_a_save_is_under_way_is_saved_the_next_time(tmp_path
     unsaved = database.unsaved(store)
     drive(database, [3], start_s=2.0)
     unsaved.write()
-    database.mark_saved(unsaved)
     assert len(KeyframeDatabase.load(SqliteStore(store.path))) == 2
     assert database.has_unsaved_changes(store)
     database.save(store)
     assert len(KeyframeDatabase.load(SqliteStore(store.path))) == 3
+
+
+def test_what_another_thread_wrote_is_not_written_twice(tmp_path: Path):
+    """A node may end before it takes up what its writing thread has done."""
+    store = SqliteStore(tmp_path / "map.db")
+    database = KeyframeDatabase(configured())
+    drive(database, [1, 2])
+    writer = threading.Thread(target=database.unsaved(store).write)
+    writer.start()
+    writer.join()
+    assert not database.has_unsaved_changes(store)
+    drive(database, [3], start_s=2.0)
+    database.save(store)
+    assert KeyframeDatabase.load(SqliteStore(store.path)).keyframes == database.keyframes
 
 
 def test_another_file_gets_everything(tmp_path: Path):

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -192,9 +193,13 @@ class TestVersion1:
         assert [sessions.index(each) for each in sessions] == [0] * 7 + [7] * 7 + [14] * 7
         assert content(tmp_path / "copy.db") == (header, found, rows)
 
-    def test_it_is_a_file_of_this_version_afterwards_and_goes_on(self, path: Path):
+    def test_it_is_a_file_of_this_version_afterwards_and_goes_on(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ):
         store = SqliteStore(path)
-        header, blocks = store.load()
+        with caplog.at_level("INFO"):
+            header, blocks = store.load()
+        assert f"{path}: has format 1 and is brought up to date" in caplog.messages
         before = [each for block in blocks for each in block.keyframes]
         assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (
             migrations.VERSION,
@@ -421,6 +426,73 @@ class TestPlaces:
         for name in (":memory:", "file:map.db?mode=memory"):
             saved(Path(name), 2)
             assert content(tmp_path / name) == wanted(0, 1)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where anybody may look."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def as_nobody(use: Callable[[], Any]) -> str:
+    """What a user without rights gets: what is returned, or the sentence."""
+    if os.geteuid() != 0:
+        pytest.skip("needs the right to be somebody else")
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.setuid(65534)
+            os.write(writing, str(use()).encode())
+        except DatabaseError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.wait()
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
+
+
+class TestPermissions:
+    """What may not be written can be read, and each sentence says what is not allowed."""
+
+    @pytest.mark.parametrize("version", [1, 2])
+    @pytest.mark.parametrize("mode", [0o444, 0o666])
+    def test_a_file_in_a_folder_that_may_not_be_written(
+        self, version: int, mode: int, folder: Path
+    ):
+        path = Path(shutil.copy(VERSION_1, folder / "map.db"))
+        right = content(Path(shutil.copy(VERSION_1, folder / "copy.db")))
+        if version == 2:
+            content(path)
+        path.chmod(mode)
+        before = path.read_bytes()
+        assert as_nobody(lambda: len(content(path)[1])) == str(len(right[1]))
+        assert as_nobody(SqliteStore(path).check) == "None"
+
+        def save_again() -> None:
+            store = SqliteStore(path)
+            header, blocks = store.load()
+            list(blocks)
+            store.save(header, Changes(False, [], []))
+
+        assert "the file may not be written; change its permissions" in as_nobody(save_again)
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("use", [load, save, lambda path: SqliteStore(path).check()])
+    def test_a_file_that_may_not_be_read(self, use: Callable[[Path], Any], folder: Path):
+        path = folder / "map.db"
+        saved(path, 1)
+        path.chmod(0)
+        assert "the file may not be read; change its permissions" in as_nobody(lambda: use(path))
+
+    def test_a_folder_that_may_not_be_written(self, folder: Path):
+        path = folder / "map.db"
+        reason = f"the folder {folder} does not exist or may not be written"
+        assert reason in as_nobody(SqliteStore(path).check)
+        assert reason in as_nobody(lambda: save(path))
 
 
 def test_a_file_that_somebody_removed_is_not_written_in_part(path: Path):
