@@ -8,14 +8,24 @@ import os
 from collections.abc import Callable
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+    TimerAction,
+)
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from netvlad_ros.nodes.transport import chosen_transport, large_message_transport
 
 SHARE = get_package_share_directory("netvlad_ros")
+RESPAWN_DELAY_S = 2.0
+# The last images of a bag are still on their way when it is over.
+SETTLE_S = 2.0
 THREE_NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
 
 ARGUMENTS = [
@@ -44,9 +54,9 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "use_sim_time",
-        default_value="false",
-        choices=["true", "false"],
-        description="Take time from /clock.",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Take time from /clock; empty: as a launch file that includes this one says.",
     ),
     DeclareLaunchArgument(
         "single_process",
@@ -57,6 +67,18 @@ ARGUMENTS = [
     DeclareLaunchArgument("bag", default_value="", description="Bag to play; empty: none."),
     DeclareLaunchArgument(
         "bag_rate", default_value="1.0", description="How much faster than recorded."
+    ),
+    DeclareLaunchArgument(
+        "end_with_bag",
+        default_value="false",
+        choices=["true", "false"],
+        description="End everything when the bag is over; the nodes save what they have.",
+    ),
+    DeclareLaunchArgument(
+        "respawn",
+        default_value="false",
+        choices=["true", "false"],
+        description="Start a node that ended again; otherwise a node's end ends the launch.",
     ),
 ]
 
@@ -78,11 +100,17 @@ def _nodes(context: LaunchContext) -> list[Node]:
     config_file = os.path.expanduser(value("config_file"))
     if not os.path.isfile(config_file):  # launch would only warn, and the nodes take their defaults
         raise FileNotFoundError(f"{config_file}: there is no such configuration file.")
-    given = {"use_sim_time": value("use_sim_time") == "true"}
+    given = {}
+    if value("use_sim_time"):
+        given["use_sim_time"] = value("use_sim_time") == "true"
     if value("model"):
         given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
     if value("compressed"):
         given["camera.compressed"] = value("compressed") == "true"
+    if value("respawn") == "true":
+        at_end = {"respawn": True, "respawn_delay": RESPAWN_DELAY_S}
+    else:
+        at_end = {"on_exit": _end_launch}
     executables = ("place_recognition",) if value("single_process") == "true" else THREE_NODES
     nodes = [
         Node(
@@ -92,6 +120,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
             parameters=[config_file, given],
             remappings=[("image", value("image_topic"))],
             output="screen",
+            **at_end,
         )
         for executable in executables
     ]
@@ -101,9 +130,31 @@ def _nodes(context: LaunchContext) -> list[Node]:
 def _bag_player(value: Callable[[str], str]) -> Node:
     options = ["--rate", value("bag_rate"), "--wait-for-subscribers"]
     clock = ["--clock"] if value("use_sim_time") == "true" else []
+    ends = value("end_with_bag") == "true"
     return Node(
         package="netvlad_ros",
         executable="bag_player",
         arguments=[value("bag"), *options, *clock],
         output="screen",
+        on_exit=_end_after_bag if ends else _end_launch_on_error,
     )
+
+
+def _end_launch(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """Without one of its nodes a launch is of no use; that it ends is seen by who started it."""
+    _end_launch_on_error(event, context)
+    return [Shutdown(reason=f"{event.process_name} ended")]
+
+
+def _end_launch_on_error(event: ProcessExited, context: LaunchContext) -> None:
+    # An exception is the way to give `ros2 launch` an exit code.
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(
+            f"{event.process_name} ended with exit code {event.returncode}; its last lines above say why. "
+            "respawn:=true would start a node again."
+        )
+
+
+def _end_after_bag(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    _end_launch_on_error(event, context)
+    return [TimerAction(period=SETTLE_S, actions=[Shutdown(reason="the bag is over")])]

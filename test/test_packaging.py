@@ -28,16 +28,18 @@ PACKAGE_XML = ET.parse(ROOT / "package.xml").getroot()
 # Import name -> rosdep key, where they differ.
 ROSDEP_KEYS = {
     "cv2": "python3-opencv",
+    "faiss": "python3-faiss",
     "h5py": "python3-h5py",
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
     "rich": "python3-rich",
+    "rosbags": "python3-rosbags-pip",
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }
 # Import name -> name on PyPI, where they differ.
 PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "PyYAML"}
-WITHOUT_ROSDEP_KEY = {"faiss", "keras", "rosbags", "tensorflow"}
+WITHOUT_ROSDEP_KEY = {"keras", "tensorflow"}
 # Imported only where somebody asks for what needs it (the extras of pyproject.toml, Keras backends); errors
 # there say how to install it.
 OPTIONAL = {

@@ -162,7 +162,6 @@ install_this_package() {
       cd "$tree" && cmake --install .   # leaves its manifest in the current folder
   ) >"$log" 2>&1 || fail_with_log "this package could not be built"
   drop_links_to_removed_files
-  ln -sf ../lib/netvlad_ros/netvlad "$venv/bin/netvlad"
   "$venv/bin/python" -c 'import rclpy, netvlad_ros.msg' >"$log" 2>&1 || fail_with_log "the built messages can't be imported"
   set_done build
 }

@@ -11,19 +11,23 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from netvlad_ros.config import Config
-from netvlad_ros.errors import NetVLADError
+from netvlad_ros.errors import MessageError, NetVLADError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.keyframe import Stream
 from netvlad_ros.msg import GlobalDescriptor
-from netvlad_ros.nodes.conversions import descriptor_message
+from netvlad_ros.nodes.conversions import descriptor_message, to_ns
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.image_converter import image_converter
 from netvlad_ros.nodes.mailbox import Mailbox
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
+
+# An image takes less; a runtime that takes longer hangs.
+EXTRACT_S = 10.0
 
 
 class DescriptorNode(Node):
@@ -65,7 +69,7 @@ class DescriptorNode(Node):
     def close(self) -> None:
         """Waits for the image at hand: an interpreter that ends while TensorFlow computes may crash."""
         self._mailbox.close()
-        self._worker.join()
+        self._worker.join(EXTRACT_S)
 
     def _configure(self, config: Config) -> None:
         self._extractor.config = config.extractor
@@ -96,15 +100,10 @@ class DescriptorNode(Node):
     def _process(self, serialised: bytes, arrival: Time, received_s: float) -> None:
         with self._health.timed("convert"):
             message = deserialize_message(serialised, self._message_type)
+            header = self._stamped(message.header, arrival)
             image = self._to_image(message, self._camera)
         with self._health.timed("extract"):
             descriptor = self._extractor.extract(image)
-        header = message.header
-        if header.stamp.sec == 0 and header.stamp.nanosec == 0:
-            header.stamp = arrival.to_msg()
-            self._health.problem(
-                "stamp", "images have no stamp; the time of their arrival is taken instead"
-            )
         stream = Stream(self._camera.robot, self._camera.name or header.frame_id)
         fingerprint, calibration = self._extractor.fingerprint, self._extractor.calibration
         self._publisher.publish(
@@ -112,6 +111,21 @@ class DescriptorNode(Node):
         )
         self._health.took("receive to publish", time.perf_counter() - received_s)
         self._health.count("published")
+
+    def _stamped(self, header: Header, arrival: Time) -> Header:
+        """Raises MessageError for a stamp that no clock shows, or none while simulated time stands at 0."""
+        if to_ns(header.stamp):
+            return header
+        if not arrival.nanoseconds:
+            raise MessageError(
+                "it has no stamp, and nothing on /clock gives the time of its arrival; let the driver set "
+                "header.stamp, or publish /clock."
+            )
+        header.stamp = arrival.to_msg()
+        self._health.problem(
+            "stamp", "images have no stamp; the time of their arrival is taken instead"
+        )
+        return header
 
     def _refuse(self, reason: str) -> None:
         self._health.count("refused")

@@ -16,14 +16,12 @@ from rclpy.node import Node
 from netvlad_ros.config import DiagnosticsConfig
 from netvlad_ros.nodes.silence import large_message_advice, why_silent
 from netvlad_ros.nodes.subscriptions import MatchedSubscription
+from netvlad_ros.nodes.throttle import Throttle, cut
 
 # A problem with single messages is reported for as long as it was seen within this time.
 PROBLEM_MEMORY_S = 5.0
 # Latencies are medians of so many last ones.
 LATENCY_SAMPLES = 100
-# A camera may be wrong thirty times a second: of one kind, another sentence is logged after so long, and
-# the same one again after so long.
-LOG_NEXT_S, LOG_AGAIN_S = 1.0, 10.0
 
 
 class Health:
@@ -51,10 +49,10 @@ class Health:
             lambda: deque(maxlen=LATENCY_SAMPLES)
         )
         self._problems: dict[str, tuple[str, float]] = {}  # kind -> sentence, when it expires
-        self._logged: dict[str, tuple[str, float]] = {}  # kind -> last sentence, when
+        self._throttle = Throttle()
         self._watched: MatchedSubscription | None = None
         self._may_be_quiet = False
-        self._last_arrival_s = self._last_report_s = time.monotonic()
+        self._begin_s = self._last_arrival_s = self._last_report_s = time.monotonic()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A timer on the node's own clock would stand still with use_sim_time and no /clock.
         self._timer = node.create_timer(
@@ -70,6 +68,7 @@ class Health:
         """A message came in on the watched subscription."""
         self.count("received")
         self._last_arrival_s = time.monotonic()
+        self._throttle.forget("silence")
 
     def lost(self, number: int) -> None:
         """Messages of the watched subscription were sent but did not get here; a few are no problem."""
@@ -97,26 +96,18 @@ class Health:
 
     def problem(self, kind: str, sentence: str, lasting: bool = False) -> None:
         """Logs what is wrong, and reports it until it was not seen for a while or, if lasting, is solved."""
+        sentence = cut(sentence)
         expiry = float("inf") if lasting else time.monotonic() + PROBLEM_MEMORY_S
         with self._lock:
             self._problems[kind] = (sentence, expiry)
-        if self._is_news(kind, sentence):
+        if self._throttle.passes(kind, sentence):
             self._node.get_logger().error(sentence)
 
     def solved(self, kind: str) -> None:
         """A lasting problem is gone."""
         with self._lock:
             self._problems.pop(kind, None)
-
-    def _is_news(self, kind: str, sentence: str) -> bool:
-        """Whether to log a sentence; rclpy's throttle would take all kinds for one."""
-        now = time.monotonic()
-        with self._lock:
-            last, logged_s = self._logged.get(kind, ("", -float("inf")))
-            if now - logged_s < (LOG_AGAIN_S if sentence == last else LOG_NEXT_S):
-                return False
-            self._logged[kind] = (sentence, now)
-            return True
+        self._throttle.forget(kind)
 
     def _report(self) -> None:
         status = self._status()
@@ -125,7 +116,7 @@ class Health:
         self._publisher.publish(message)
 
     def _status(self) -> DiagnosticStatus:
-        silence = self._silence()
+        warnings = [each for each in (self._standing_clock(), self._silence()) if each]
         with self._lock:
             now = time.monotonic()
             self._problems = {
@@ -133,18 +124,18 @@ class Health:
             }
             problems = [sentence for sentence, _ in self._problems.values()]
             values = self._rates(now) | self._medians()
-        values |= {name: str(value) for name, value in self._gauges().items()}
+        values |= {name: cut(str(value)) for name, value in self._gauges().items()}
         level = (
             DiagnosticStatus.ERROR
             if problems
             else DiagnosticStatus.WARN
-            if silence
+            if warnings
             else DiagnosticStatus.OK
         )
         return DiagnosticStatus(
             level=level,
             name=self._node.get_fully_qualified_name().lstrip("/"),
-            message="; ".join([*problems, *([silence] if silence else [])]) or "working",
+            message="; ".join([*problems, *warnings]) or "working",
             hardware_id="netvlad_ros",
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
@@ -160,7 +151,27 @@ class Health:
         sentence = (
             f"nothing arrived on {self._watched.topic_name} for {quiet_s:.0f} s: {cause.advice}"
         )
-        if self._is_news("silence", cause.advice):
+        # One of ours that is there says itself what it waits for.
+        is_told_elsewhere = cause.is_connected and self._watched.type_name.startswith(
+            "netvlad_ros/"
+        )
+        if not is_told_elsewhere and self._throttle.passes("silence", cause.advice):
+            self._node.get_logger().warning(sentence)
+        return sentence
+
+    def _standing_clock(self) -> str:
+        """What to do about a simulated time that does not begin; empty otherwise."""
+        clock = self._node.get_clock()
+        waited_s = time.monotonic() - self._begin_s
+        if waited_s < self.config.silence_s or clock.now().nanoseconds > 0:
+            return ""
+        publishers = self._node.get_publishers_info_by_topic("/clock")
+        source = f"{publishers[0].node_name} sends nothing on" if publishers else "nobody publishes"
+        sentence = (
+            f"use_sim_time is true and {source} /clock, so time stands still at 0; play the bag with "
+            "--clock, or leave use_sim_time out."
+        )
+        if self._throttle.passes("clock", sentence):
             self._node.get_logger().warning(sentence)
         return sentence
 

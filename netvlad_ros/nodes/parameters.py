@@ -20,6 +20,12 @@ from netvlad_ros.config.files import ROS_OWN_PARAMETERS, make_section, refuse_un
 from netvlad_ros.errors import ConfigError
 
 _MAX_INTEGER = 2**63 - 1
+_FLOATS = {
+    f"{section}.{name}"
+    for section, kind in SECTIONS.items()
+    for name, default, _ in parameters(kind)
+    if isinstance(default, float)
+}
 
 
 class NodeParameters:
@@ -34,6 +40,7 @@ class NodeParameters:
             Config(), **{section: _declared(node, section) for section in sections}
         )
         self._on_change = on_change
+        node.add_pre_set_parameters_callback(_with_floats)
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._apply)
 
@@ -90,6 +97,16 @@ def _accept_whole_number(node: Node, full_name: str) -> None:
     given = node._parameter_overrides.get(full_name)
     if given is not None and given.type_ == Parameter.Type.INTEGER:
         node._parameter_overrides[full_name] = Parameter(full_name, value=float(given.value))
+
+
+def _with_floats(changed: list[Parameter]) -> list[Parameter]:
+    """The same at run time: `ros2 param set` takes 1 for an integer."""
+    return [
+        Parameter(each.name, value=float(each.value))
+        if each.type_ == Parameter.Type.INTEGER and each.name in _FLOATS
+        else each
+        for each in changed
+    ]
 
 
 def _descriptor(default: Any, info: Param) -> ParameterDescriptor:

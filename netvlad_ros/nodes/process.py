@@ -3,9 +3,12 @@
 
 import contextlib
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -13,32 +16,51 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from netvlad_ros.errors import ConfigError, NetVLADError
+from netvlad_ros.nodes.throttle import Throttle, cut
 from netvlad_ros.nodes.transport import use_large_message_transport
+
+# After a signal, whatever hangs gets so long before the process ends without it; saving gets any time.
+PATIENCE_S = 4.0
+
+USAGE = """usage: ros2 run netvlad_ros {program} [--ros-args [-p SECTION.NAME:=VALUE] [--params-file FILE]
+                                   [-r TOPIC:=OTHER] [-r __ns:=/NAMESPACE]]
+
+`netvlad config` prints all parameters with meaning, range and default, as such a file."""
 
 
 def run(make_nodes: Sequence[Callable[[], Node]], arguments: Sequence[str] | None = None) -> int:
     """Makes the nodes, spins them until SIGINT, SIGTERM or shutdown, ends them; returns the exit code."""
+    words = list(sys.argv if arguments is None else arguments)
+    if _asks_for_help(words):
+        sys.stdout.write(USAGE.format(program=Path(sys.argv[0]).stem) + "\n")
+        return 0
     use_large_message_transport()
     nodes: list[Node] = []
+    stop = StopSignal()
     try:
-        _initialise_for_spinning(list(arguments) if arguments is not None else sys.argv)
+        initialise(words, signal_handler_options=SignalHandlerOptions.NO)
         logging.getLogger("netvlad_ros").addHandler(RosLogHandler())
-        for make_node in make_nodes:
-            nodes.append(make_node())
-        spin(nodes)
+        with stop.limit():  # nothing has to be saved yet
+            for make_node in make_nodes:
+                nodes.append(make_node())
+        with stop.limit(lambda: _close(nodes)):
+            spin(nodes, stop.received)
         return 0
     except (NetVLADError, ParameterException) as error:
-        get_logger("netvlad_ros").fatal(str(error))
+        get_logger("netvlad_ros").fatal(cut(str(error)))
         return 1
     except Exception:
-        # Asked to end in the middle of something: without a context, anything may fail.
+        # Shut down from elsewhere in the middle of something: without a context, anything may fail.
         if rclpy.ok():
             raise
         return 0
     finally:
         end(nodes)
+        stop.exit_soon()
 
 
 def initialise(arguments: list[str], **options: Any) -> None:
@@ -51,26 +73,76 @@ def initialise(arguments: list[str], **options: Any) -> None:
         ) from None
 
 
-def _initialise_for_spinning(arguments: list[str]) -> None:
-    """From here on SIGINT and SIGTERM do nothing but end the context.
+class StopSignal:
+    """SIGINT and SIGTERM as a future, seen also while the main thread waits in ROS or imports TensorFlow.
 
-    Python's KeyboardInterrupt in the middle of an import of TensorFlow would crash the process.
+    rclpy's own handlers shut the context down, so that nodes could neither log nor publish as they end; and
+    Python's KeyboardInterrupt in the middle of an import of TensorFlow would crash the process. So Python's
+    handler does nothing, and a thread reads the number of the signal, which Python writes at once.
     """
-    asked_to_end: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: asked_to_end.append(number))
-    initialise(arguments)
-    if asked_to_end:  # before rclpy's own handlers were there
-        rclpy.try_shutdown()
+
+    def __init__(self) -> None:
+        self.received: Future = Future()
+        self._limited = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._at_limit: Callable[[], None] | None = None
+        self._pipe, written = os.pipe()
+        os.set_blocking(written, False)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._wait, name="signals", daemon=True).start()
+
+    @contextlib.contextmanager
+    def limit(self, last: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """What is inside ends soon after a signal; otherwise last() is called, and the process ends."""
+        with self._limited:
+            self._at_limit = last
+            if self.received.done():
+                self._start_timer()
+        try:
+            yield
+        finally:
+            with self._limited:
+                self._at_limit = None
+                if self._timer is not None:
+                    self._timer.cancel()
+
+    def exit_soon(self) -> None:
+        """After a signal, the interpreter and what is loaded in it end soon."""
+        if self.received.done():
+            timer = threading.Timer(PATIENCE_S, os._exit, (0,))
+            timer.daemon = True
+            timer.start()
+
+    def _wait(self) -> None:
+        os.read(self._pipe, 1)
+        with self._limited:
+            if self._at_limit is not None:
+                self._start_timer()
+        self.received.set_result(None)
+
+    def _start_timer(self) -> None:
+        assert self._at_limit is not None
+        self._timer = threading.Timer(PATIENCE_S, self._exit, (self._at_limit,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _exit(self, last: Callable[[], None]) -> None:
+        try:
+            last()
+        finally:
+            os._exit(0)
 
 
-def spin(nodes: Sequence[Node]) -> None:
-    """One SingleThreadedExecutor for all nodes; returns at SIGINT, SIGTERM or shutdown."""
+def spin(nodes: Sequence[Node], until: Future) -> None:
+    """One SingleThreadedExecutor for all nodes; returns when the future is done, or at shutdown."""
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)
     with contextlib.suppress(ExternalShutdownException):
-        executor.spin()
+        executor.spin_until_future_complete(until)
 
 
 def end(nodes: Sequence[Node]) -> None:
@@ -81,13 +153,33 @@ def end(nodes: Sequence[Node]) -> None:
         stack.callback(rclpy.try_shutdown)
         for node in nodes:
             stack.callback(node.destroy_node)
+        stack.callback(_close, nodes)
+
+
+_closing = threading.Lock()
+
+
+def _close(nodes: Sequence[Node]) -> None:
+    with _closing, contextlib.ExitStack() as stack:
+        for node in nodes:
             stack.callback(getattr(node, "close", lambda: None))
 
 
+def _asks_for_help(words: list[str]) -> bool:
+    own = words[: words.index("--ros-args")] if "--ros-args" in words else words
+    return "--help" in own or "-h" in own
+
+
 class RosLogHandler(logging.Handler):
-    """Passes on what the library logs."""
+    """Passes on what the library logs; of what comes again and again, only some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle()
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger = get_logger("netvlad_ros")
-        log = logger.warning if record.levelno >= logging.WARNING else logger.info
-        log(record.getMessage())
+        sentence = cut(record.getMessage())
+        if record.levelno < logging.WARNING:
+            get_logger("netvlad_ros").info(sentence)
+        elif self._throttle.passes(f"{record.pathname}:{record.lineno}", sentence):
+            get_logger("netvlad_ros").warning(sentence)

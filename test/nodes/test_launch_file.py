@@ -93,8 +93,8 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(
-        "/**: {ros__parameters: {keyframes: {min_interval_s: 0.0}, "
-        "candidates: {exclude_recent_s: 1.0}, diagnostics: {period_s: 0.2}}}"
+        "/**: {ros__parameters: {keyframes: {min_interval_s: 0.0, min_descriptor_change: 0.0}, "
+        "database: {exclude_recent_s: 1.0}, diagnostics: {period_s: 0.2}}}"
     )
     return path
 

@@ -167,3 +167,10 @@ def test_what_may_change_while_running_can(
     name: str, node_name: str, value: object, all_nodes: NodeProcess
 ) -> None:
     assert all_nodes.set(name, value, node_name).successful
+
+
+def test_a_whole_number_is_taken_for_a_float_at_run_time_too(start: Start) -> None:
+    node = start("loop_closure_node")
+    node.until_ready()
+    assert node.set("diagnostics.silence_s", 30).successful
+    assert not node.set("diagnostics.silence_s", "long").successful
