@@ -218,6 +218,8 @@ class KeyframeDatabaseNode(Node):
         try:
             self.get_logger().info(self._loaded(self._store))
         except NetVLADError as error:
+            if not self._store.holds_anything():  # any more: its first save was cut short
+                return
             self._store = self._beside(self._store)
             sentence = f"started without the map: {error} New keyframes go to {self._store.path}."
             self._health.problem("map", sentence, lasting=True)

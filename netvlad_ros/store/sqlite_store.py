@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -49,8 +50,11 @@ class SqliteStore:
 
     def holds_anything(self) -> bool:
         """Whether there is a file with something in it, whatever that is."""
-        # os.path, because unlike Path's methods it never raises.
-        return os.path.isfile(self.path) and os.path.getsize(self.path) > 0  # noqa: PTH113, PTH202
+        try:
+            found = self.path.stat()
+        except (OSError, ValueError):
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
     def holds_last_save(self) -> bool:
         """See KeyframeStore."""

@@ -301,6 +301,33 @@ def test_a_damaged_file_is_reported_and_left_alone_while_the_node_works(
     assert stored(other) == 2
 
 
+def test_a_file_whose_first_save_was_cut_short_is_written_to(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    path.touch()
+    one = drive(database__path=str(path))
+    one.visit(1, 100.0)
+    assert one.node.end() == 0
+    assert not one.node.lines("ERROR")
+    assert [each.name for each in tmp_path.glob("map*")] == ["map.db"]
+    assert stored(path) == 1
+
+
+def test_a_map_that_was_removed_meanwhile_is_written_anew(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    one = drive(database__path=str(path), database__autosave_s=0.1)
+    one.visit(1, 100.0)
+    one.node.until(lambda: path.exists() and stored(path) == 1)
+    path.unlink()
+    one.visit(2, 101.0)
+    one.node.until(lambda: path.exists() and stored(path) == 2)
+    assert one.node.end() == 0
+    assert not one.node.lines("ERROR")
+
+
 def test_a_full_disk_is_reported_and_nothing_lost(
     drive: Callable[..., Drive], tmp_path: Path
 ) -> None:

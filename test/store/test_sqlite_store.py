@@ -779,24 +779,42 @@ def test_numbers_may_be_of_numpy(path: Path):
     assert found == keyframe
 
 
+def cut_short(store: SqliteStore) -> None:
+    """Dies while it saves so much that part of it has reached the file."""
+    session = Session("e" * 32)
+    many = [Keyframe(session, number, number) for number in range(2_000)]
+    block = StoredKeyframes(many, np.zeros((len(many), DIMS), np.float32))
+    size = store.path.stat().st_size if store.path.exists() else 0
+    child = os.fork()
+    if child == 0:
+        _die_at(3_000)
+        store.save(HEADER, Changes(False, [], [block]))
+    os.waitpid(child, 0)
+    assert store.path.stat().st_size > size
+    assert Path(f"{store.path}-journal").exists()
+
+
 def test_an_interrupted_save_on_media_that_can_not_be_written_is_told_from_a_damaged_file(
     path: Path,
 ):
     """The journal that lies beside it can't be played back there."""
-    store, session = saved(path, 20), Session("e" * 32)
-    many = [Keyframe(session, number, number) for number in range(20_000)]
-    block = StoredKeyframes(many, np.zeros((len(many), DIMS), np.float32))
-    child = os.fork()
-    if child == 0:
-        _die_at(30_000)
-        store.save(HEADER, Changes(False, [], [block]))
-    os.waitpid(child, 0)
-    assert Path(f"{path}-journal").exists()
+    cut_short(saved(path, 20))
     with read_only(path.parent):
         sentence = refusal(lambda: load(path), path)
     assert "its last save was cut short" in sentence
     assert "copy it and the journal" in sentence
     assert content(path) == wanted(*range(20))
+
+
+def test_after_a_first_save_that_was_cut_short_there_is_nothing(path: Path):
+    store = SqliteStore(path)
+    cut_short(store)
+    assert store.holds_anything()
+    with pytest.raises(DatabaseError, match="holds nothing yet; its first save was cut short"):
+        store.load()
+    assert not store.holds_anything()
+    store.save(HEADER, added(0, 1))
+    assert content(path) == wanted(0, 1)
 
 
 @contextlib.contextmanager
