@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The keyframes of one or more robots, sessions and maps; each new one is looked up before it is added."""
 
+import itertools
 import logging
 import uuid
 from collections import Counter, deque
@@ -28,6 +29,8 @@ LATE = "its stamp is repeated, or earlier than that of an image before"
 LENGTH_TOLERANCE = 1e-3
 # Of the keyframes that are left out, only so many newest ones are compared, to show the most similar.
 RECENT_SHOWN = 500
+# A camera whose name changes with every image must not fill the memory.
+MAX_STREAMS = 1000
 # Keyframes are handed to a store so many at a time.
 BLOCK_ROWS = 4096
 
@@ -105,25 +108,20 @@ class KeyframeDatabase:
             self.passed_over[reason] += 1
             self.last_image = f"is no keyframe: {reason}"
             return None
-        index = self._index_for(fingerprint, len(descriptor))
-        query = replace(
-            self._search(index, descriptor, self._robot(stream.robot), tick),
-            keyframe=Keyframe(tick.session, state.next_number(tick.session), int(stamp_ns)),
-            number=state.queries,
-            calibration=calibration,
-        )
+        index, robot = self._index_for(fingerprint, len(descriptor)), self._robot(stream.robot)
+        keyframe = Keyframe(tick.session, state.next_number(tick.session), int(stamp_ns))
+        matches, recent = self._search(index, descriptor, robot, tick.drive_ns)
+        searched = len(self) - recent.count
+        query = Query(keyframe, matches, recent, searched, state.queries, fingerprint, calibration)
         state.queries += 1
-        self.last_image = f"became keyframe {query.keyframe}"
-        keyframe_id = self._add([query.keyframe], descriptor[None])
-        self._robot(stream.robot).saw(keyframe_id, tick.drive_ns)
+        robot.saw(self._add([keyframe], descriptor[None]), tick.drive_ns)
+        self.last_image = f"became keyframe {keyframe}"
         return query
 
     def add(self, stored: StoredKeyframes) -> None:
-        """Adds keyframes that exist already, as those of a file or of another robot.
-
-        Raises DatabaseError for one whose name is in here already.
-        """
-        self._index = self._index or self._make_index(stored.descriptors.shape[1])
+        """Adds keyframes that exist already, as those of a file or of another robot, and are not in here."""
+        if self._index is None:
+            self._index = self._make_index(stored.descriptors.shape[1])
         self._add(stored.keyframes, stored.descriptors)
 
     def remove(self, keyframes: Iterable[Keyframe]) -> None:
@@ -182,7 +180,8 @@ class KeyframeDatabase:
         known, now = self._known_to(store), replace(self._history)
         cleared = known is None or known.resets != now.resets
         start = 0 if known is None or cleared else known.next_id
-        new = [each for each in self._keyframes if each >= start] if start < now.next_id else []
+        # From the newest on, as this is done while descriptors wait.
+        new = [*itertools.takewhile(lambda each: each >= start, reversed(self._keyframes))][::-1]
         removed = () if known is None or cleared else now.removed[len(known.removed) :]
         header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
         added = _blocks(self._index, new, [self._keyframes[each] for each in new])
@@ -216,6 +215,11 @@ class KeyframeDatabase:
 
     def _stream(self, stream: Stream) -> "_StreamState":
         if stream not in self._streams:
+            if len(self._streams) >= MAX_STREAMS:
+                raise DescriptorError(
+                    f"expected images of at most {MAX_STREAMS} cameras; does each image have another "
+                    "frame_id? Give the camera a name (camera.name)."
+                )
             clock = StreamClock(
                 lambda: Session.new(stream, self.config.database.map),
                 self._robot(stream.robot).drive_ns,
@@ -227,30 +231,23 @@ class KeyframeDatabase:
         return self._robots.setdefault(robot, _RobotState())
 
     def _search(
-        self, index: VectorIndex, descriptor: np.ndarray, robot: "_RobotState", tick: Tick
-    ) -> Query:
+        self, index: VectorIndex, descriptor: np.ndarray, robot: "_RobotState", drive_ns: int
+    ) -> tuple[list[Match], Recent]:
         """The best matches without what this robot saw a moment ago, which would take all the places."""
         exclude_s = self.config.database.exclude_recent_s
-        recent = robot.recent(tick.drive_ns, exclude_s)
+        recent = robot.recent(drive_ns, exclude_s)
         ids, similarities = index.search(descriptor, self.config.database.max_matches, recent)
         matches = [
             Match(self._keyframes[i], similarity)
             for i, similarity in zip(ids.tolist(), similarities.tolist(), strict=True)
         ]
-        left_out = Recent(len(recent), exclude_s)
-        if len(recent):
-            shown = recent[-RECENT_SHOWN:]
-            alike = np.einsum("nd,d->n", index.vectors(shown), descriptor)
-            best = int(shown[alike.argmax()])
-            match = Match(self._keyframes[best], float(alike.max()))
-            left_out = replace(left_out, best=match, best_age_s=robot.age_s(best, tick.drive_ns))
-        return Query(
-            Keyframe(tick.session, 0, 0),
-            matches,
-            left_out,
-            len(self) - len(recent),
-            fingerprint=self.fingerprint,
-        )
+        if not len(recent):
+            return matches, Recent(0, exclude_s)
+        shown = recent[-RECENT_SHOWN:]
+        alike = np.einsum("nd,d->n", index.vectors(shown), descriptor)
+        best = int(shown[alike.argmax()])
+        match = Match(self._keyframes[best], float(alike.max()))
+        return matches, Recent(len(recent), exclude_s, match, robot.age_s(best, drive_ns))
 
     def _add(self, keyframes: Iterable[Keyframe], descriptors: np.ndarray) -> int:
         """Returns the id of the first one in the index."""

@@ -12,7 +12,7 @@ import pytest
 from netvlad_ros.config import Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DatabaseError, DescriptorError
 from netvlad_ros.keyframe import Keyframe, Stream
-from netvlad_ros.retrieval.database import LATE, KeyframeDatabase
+from netvlad_ros.retrieval.database import LATE, MAX_STREAMS, KeyframeDatabase
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.store.sqlite_store import SqliteStore
 
@@ -377,6 +377,15 @@ def test_each_camera_chooses_its_own_keyframes():
         for camera in ("left", "right")
     }
     assert kept == {"left": [True, False, True, False], "right": [True, False, True, False]}
+
+
+def test_a_camera_whose_name_changes_with_every_image_is_refused_in_the_end():
+    database = KeyframeDatabase(configured())
+    for number in range(MAX_STREAMS):
+        database.observe(place(1), SECOND, "model", Stream("", f"frame {number}"))
+    with pytest.raises(DescriptorError, match=r"at most 1000 cameras; .*camera\.name"):
+        database.observe(place(1), SECOND, "model", Stream("", "one more"))
+    assert database.observe(place(1), 2 * SECOND, "model", Stream("", "frame 7")) is not None
 
 
 def test_queries_of_a_camera_are_counted_from_the_start_and_from_a_reset():
