@@ -16,11 +16,11 @@ from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.evaluation.replay_log import ReplayLog, sentence
+from netvlad_ros.evaluation.detection_log import DetectionLog, sentence
+from netvlad_ros.evaluation.detections import ImageDetection
 from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.results import Results
 from netvlad_ros.keyframe import Keyframe, Match
-from netvlad_ros.replay import ReplayedImage
 from netvlad_ros.retrieval.loop_detector import Detection
 from netvlad_ros.shipped import HELP, model_path
 
@@ -90,21 +90,21 @@ def _teller(poses: Poses) -> Tell:
 def _judged(playing: Playing, poses: Poses, heard: Heard) -> Drive:
     """What was heard, beside the truth."""
     config = with_model(load_config(playing.parameters), playing.model)
-    log, truth = _replay_log(playing, heard.detections), poses.ground_truth()
+    log, truth = _detection_log(playing, heard.detections), poses.ground_truth()
     results = Results(log, config, heard.fingerprint, playing.topic, truth)
     if results.evaluation is None:
         raise NetVLADError("the drive is too short: no place is seen twice; leave --step out.")
     return Drive(results, results.evaluation, poses, images_of_laps(playing.bag))
 
 
-def _replay_log(playing: Playing, detections: dict[int, Detection]) -> ReplayLog:
-    log = ReplayLog()
+def _detection_log(playing: Playing, detections: dict[int, Detection]) -> DetectionLog:
+    log = DetectionLog()
     with Bag(playing.bag) as bag:
         for number, (stamp_ns, message) in enumerate(bag.images(playing.topic), start=1):
             if stamp_ns in detections:
-                log.add(ReplayedImage(number, to_image(message), detections[stamp_ns]))
+                log.add(ImageDetection(number, to_image(message), detections[stamp_ns]))
             else:
-                log.add(ReplayedImage(number, problem="the nodes did not answer to this image"))
+                log.add(ImageDetection(number, problem="the nodes did not answer to this image"))
     return log
 
 

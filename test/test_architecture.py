@@ -35,7 +35,7 @@ LAYERS = [
     {"extraction"},
     {"index", "store"},
     {"retrieval"},
-    {"evaluation", "export", "inspection", "replay", "search", "training", "worlds"},
+    {"evaluation", "export", "inspection", "search", "training", "worlds"},
     {"cli", "commands", "nodes"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}

@@ -14,12 +14,12 @@ from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.errors import BagError
+from netvlad_ros.evaluation.detection_log import DetectionLog
+from netvlad_ros.evaluation.detections import detect
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
-from netvlad_ros.evaluation.replay_log import ReplayLog
 from netvlad_ros.evaluation.report import make_folder, write_report
 from netvlad_ros.evaluation.results import Results
 from netvlad_ros.extraction.extractor import NetVLADExtractor
-from netvlad_ros.replay import replay
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 from netvlad_ros.shipped import HELP
 
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         if arguments.output:
             make_folder(arguments.output)
-        results = Results(ReplayLog(), config, extractor.fingerprint, topic, truth)
+        results = Results(DetectionLog(), config, extractor.fingerprint, topic, truth)
         damage = _run_through(bag, extractor, results)
     _print_summary(results)
     if arguments.output:
@@ -93,7 +93,7 @@ def _run_through(bag: Bag, extractor: NetVLADExtractor, results: Results) -> Bag
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
     log, total = results.log, bag.topics[results.topic].count
     detector = LoopDetector(extractor, results.config)
-    images = replay(bag.stamped(results.topic), detector, results.config.camera)
+    images = detect(bag.stamped(results.topic), detector, results.config.camera)
     started_s = time.perf_counter()
     damage = None
     try:

@@ -10,8 +10,8 @@ from typing import Any
 from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.evaluation import plots
+from netvlad_ros.evaluation.detection_log import DetectionLog, LoggedKeyframe
 from netvlad_ros.evaluation.precision_recall import PrecisionRecall
-from netvlad_ros.evaluation.replay_log import ReplayedKeyframe, ReplayLog
 from netvlad_ros.evaluation.results import Evaluation, Results
 from netvlad_ros.keyframe import Match
 
@@ -84,7 +84,7 @@ def _config(config: Config) -> dict[str, Any]:
     return values
 
 
-def _query(keyframe: ReplayedKeyframe, log: ReplayLog) -> dict[str, Any]:
+def _query(keyframe: LoggedKeyframe, log: DetectionLog) -> dict[str, Any]:
     query = keyframe.query.keyframe
     return {
         "keyframe": log.position(query),
@@ -109,7 +109,7 @@ def _query(keyframe: ReplayedKeyframe, log: ReplayLog) -> dict[str, Any]:
     }
 
 
-def _match(match: Match, log: ReplayLog) -> dict[str, Any]:
+def _match(match: Match, log: DetectionLog) -> dict[str, Any]:
     position = log.position(match.keyframe)
     return {
         "keyframe": position,
@@ -140,7 +140,7 @@ def _rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def _write_csv(path: Path, log: ReplayLog) -> None:
+def _write_csv(path: Path, log: DetectionLog) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)

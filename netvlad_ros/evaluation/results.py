@@ -7,6 +7,7 @@ import numpy as np
 
 from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.config import Config
+from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.ground_truth import GroundTruth
 from netvlad_ros.evaluation.plots import PicturePair
 from netvlad_ros.evaluation.precision_recall import (
@@ -16,14 +17,13 @@ from netvlad_ros.evaluation.precision_recall import (
     precision_recall,
     precision_recall_curve,
 )
-from netvlad_ros.evaluation.replay_log import ReplayLog
 
 
 @dataclass(frozen=True)
 class Results:
     """A replay and what it was made with; truth is None where nobody knows it."""
 
-    log: ReplayLog
+    log: DetectionLog
     config: Config
     fingerprint: str
     topic: str

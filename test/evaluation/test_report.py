@@ -12,10 +12,10 @@ from made_up_extractors import MadeUpExtractor
 
 from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, ExtractorConfig
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.evaluation.replay_log import ReplayLog
+from netvlad_ros.evaluation.detection_log import DetectionLog
+from netvlad_ros.evaluation.detections import ImageDetection
 from netvlad_ros.evaluation.report import write_report
 from netvlad_ros.evaluation.results import Results
-from netvlad_ros.replay import ReplayedImage
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 SECOND = 1_000_000_000
@@ -40,11 +40,11 @@ class Places(MadeUpExtractor):
 
 @pytest.fixture
 def results() -> Results:
-    detector, log = LoopDetector(Places(), CONFIG), ReplayLog()
+    detector, log = LoopDetector(Places(), CONFIG), DetectionLog()
     for number, place in enumerate(PLACES, start=1):
         image = np.full((48, 64), place, np.uint8)
-        log.add(ReplayedImage(number, image, detector.process(image, number * SECOND)))
-    log.add(ReplayedImage(6, problem="is too dark"))
+        log.add(ImageDetection(number, image, detector.process(image, number * SECOND)))
+    log.add(ImageDetection(6, problem="is too dark"))
     return Results(log, CONFIG, "made-up", "/camera", TRUTH)
 
 

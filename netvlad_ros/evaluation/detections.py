@@ -14,7 +14,7 @@ from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
 
 
 @dataclass(frozen=True)
-class ReplayedImage:
+class ImageDetection:
     """What became of one message.
 
     number:    1 for the first message of the topic.
@@ -29,11 +29,11 @@ class ReplayedImage:
     problem: str = ""
 
 
-def replay(
+def detect(
     messages: Iterable[StampedMessage],
     detector: LoopDetector,
     camera: CameraConfig = DEFAULT_CAMERA,
-) -> Iterator[ReplayedImage]:
+) -> Iterator[ImageDetection]:
     """Puts each image into the detector; one that gives no descriptor is told, not fatal.
 
     messages: as Bag.stamped() gives them, with the stamp and the time of recording.
@@ -44,6 +44,6 @@ def replay(
             image = to_image(stamped.message, camera)
             detection = detector.process(image, stamped.stamp_ns, stamped.received_ns)
         except (ImageError, DescriptorError) as error:
-            yield ReplayedImage(number, problem=str(error))
+            yield ImageDetection(number, problem=str(error))
         else:
-            yield ReplayedImage(number, image, detection)
+            yield ImageDetection(number, image, detection)

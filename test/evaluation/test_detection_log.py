@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is kept of a replay is what was found in it."""
+"""What is kept of a recording is what was found in it."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from recording import SECOND, image
 from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.errors import ImageError
-from netvlad_ros.evaluation.replay_log import ReplayLog, sentence
+from netvlad_ros.evaluation.detection_log import DetectionLog, sentence
+from netvlad_ros.evaluation.detections import detect
 from netvlad_ros.keyframe import Keyframe, Match, Session
-from netvlad_ros.replay import replay
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 CONFIG = Config(
@@ -30,7 +30,7 @@ class Places(MadeUpExtractor):
         return np.eye(10, dtype=np.float32)[image[0, 0]]
 
 
-def run(*places: int, config: Config = CONFIG, stamps_s: tuple[int, ...] = ()) -> ReplayLog:
+def run(*places: int, config: Config = CONFIG, stamps_s: tuple[int, ...] = ()) -> DetectionLog:
     """The log of a drive with an image of one of nine places every second."""
     stamps = stamps_s or range(1, len(places) + 1)
     pixels = [np.full((8, 8), place, np.uint8) for place in places]
@@ -38,13 +38,13 @@ def run(*places: int, config: Config = CONFIG, stamps_s: tuple[int, ...] = ()) -
         StampedMessage(s * SECOND, s * SECOND, image(s * SECOND, one))
         for s, one in zip(stamps, pixels, strict=True)
     ]
-    log = ReplayLog()
-    for replayed in replay(messages, LoopDetector(Places(), config)):
-        log.add(replayed)
+    log = DetectionLog()
+    for detected in detect(messages, LoopDetector(Places(), config)):
+        log.add(detected)
     return log
 
 
-def candidates(log: ReplayLog) -> dict[int, list[int]]:
+def candidates(log: DetectionLog) -> dict[int, list[int]]:
     """Keyframe -> the keyframes it was matched with, where there are any."""
     return {
         log.position(each.query.keyframe): [
@@ -77,11 +77,11 @@ def test_images_that_can_not_be_used_are_kept_with_the_reason():
 
 
 def test_add_returns_the_keyframe_if_the_image_is_one():
-    log = ReplayLog()
+    log = DetectionLog()
     stamps = (SECOND, SECOND + 1)
     pixels = np.full((8, 8), 1, np.uint8)
     messages = [StampedMessage(stamp, stamp, image(stamp, pixels)) for stamp in stamps]
-    first, second = replay(messages, LoopDetector(Places()))
+    first, second = detect(messages, LoopDetector(Places()))
     assert log.add(first) is log.keyframes[0]
     assert log.add(second) is None
 

@@ -8,7 +8,7 @@ from recording import SECOND, drive, image
 
 from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.errors import DescriptorError, ImageError, NetVLADError
-from netvlad_ros.replay import replay
+from netvlad_ros.evaluation.detections import detect
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 
@@ -35,7 +35,7 @@ def test_an_image_that_gives_no_descriptor_is_told_with_the_reason_and_stops_not
         StampedMessage(i * SECOND, i * SECOND, image(i * SECOND, np.full((8, 8), g, np.uint8)))
         for i, g in enumerate(greys)
     ]
-    first, second, third = replay(messages, LoopDetector(Refusing(kind("no good"))))
+    first, second, third = detect(messages, LoopDetector(Refusing(kind("no good"))))
     assert (second.number, second.problem, second.detection) == (2, "no good", None)
     assert first.detection
     assert third.detection
@@ -45,7 +45,7 @@ def test_an_image_that_gives_no_descriptor_is_told_with_the_reason_and_stops_not
 def test_messages_that_can_not_be_decoded_are_skipped_too():
     (_, damaged), *_ = next(iter(drive(1).values()))
     damaged.encoding = "32FC1"
-    (replayed,) = replay(
+    (detected,) = detect(
         [StampedMessage(SECOND, SECOND, damaged)], LoopDetector(Refusing(ImageError("")))
     )
-    assert "measurements such as depth" in replayed.problem
+    assert "measurements such as depth" in detected.problem

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is worth keeping of a replay: its keyframes with their answers, and the images that were skipped."""
+"""What a detector found: its keyframes with their answers, and the images that were skipped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from netvlad_ros.constants import NANOSECONDS
+from netvlad_ros.evaluation.detections import ImageDetection
 from netvlad_ros.evaluation.precision_recall import FirstMatches
 from netvlad_ros.keyframe import Keyframe, Match
-from netvlad_ros.replay import ReplayedImage
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import Selection
 
@@ -19,7 +19,7 @@ THUMBNAIL_WIDTH_PX = 320
 
 
 @dataclass(frozen=True)
-class ReplayedKeyframe:
+class LoggedKeyframe:
     """A keyframe with its answer, kept small: the picture is a JPEG file in memory."""
 
     number: int
@@ -36,26 +36,26 @@ class ReplayedKeyframe:
 
 
 @dataclass
-class ReplayLog:
-    """What is worth keeping of a replay."""
+class DetectionLog:
+    """Keyframes with their answers, and the images that were skipped."""
 
     images: int = 0
-    keyframes: list[ReplayedKeyframe] = field(default_factory=list)
-    skipped: list[ReplayedImage] = field(default_factory=list)
+    keyframes: list[LoggedKeyframe] = field(default_factory=list)
+    skipped: list[ImageDetection] = field(default_factory=list)
     _positions: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def add(self, replayed: ReplayedImage) -> ReplayedKeyframe | None:
+    def add(self, detected: ImageDetection) -> LoggedKeyframe | None:
         """Takes in the next image; returns the keyframe, if it is one."""
         self.images += 1
-        image, detection = replayed.image, replayed.detection
+        image, detection = detected.image, detected.detection
         if image is None or detection is None:
-            self.skipped.append(replayed)
+            self.skipped.append(detected)
             return None
         if detection.query is None or detection.selection is None:
             return None
         kept = (detection.query, detection.selection, detection.descriptor, _thumbnail(image))
         self._positions[detection.query.keyframe.name] = len(self.keyframes)
-        self.keyframes.append(ReplayedKeyframe(replayed.number, *kept))
+        self.keyframes.append(LoggedKeyframe(detected.number, *kept))
         return self.keyframes[-1]
 
     @property
