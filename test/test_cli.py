@@ -281,6 +281,55 @@ def test_replay_compares_with_a_ground_truth(netvlad: Run, model: Path, tmp_path
     assert "recall 50.0%: 1 of 2 loops" in out
 
 
+@pytest.mark.parametrize("setting", ["keyframes.min_interval_s=0", "keyframes.min_interval_s=2"])
+def test_an_evaluation_of_keyframes_finds_in_a_bag_what_replay_finds(
+    netvlad: Run, model: Path, tmp_path: Path, setting: str
+) -> None:
+    bag = write_bag(tmp_path / "drive", laps(1, 2, 3, 4, 3, 2, 1, 2, 3, 1, 4))
+    truth = tmp_path / "truth.csv"
+    truth.write_text("query_image,matching_images\n5,3\n6,2\n7,1\n9,3 5\n11,4\n", encoding="utf-8")
+    words = replay_words(bag, model, "--set", setting, "--ground-truth", truth)
+    assert netvlad(*words, "-o", tmp_path / "replay")[0] == 0
+    # One image at a time, as in a replay: to made-up weights, rounding may decide which is nearest.
+    words = ["evaluate-sequence", model, bag, *words[4:], "--keyframes", "--batch", 1]
+    code, out, _ = netvlad(*words, "-o", tmp_path / "report", "--cache", tmp_path)
+    assert code == 0
+    replayed = json.loads((tmp_path / "replay" / "candidates.json").read_text(encoding="utf-8"))
+    (found,) = json.loads((tmp_path / "report" / "results.json").read_text("utf-8"))["results"]
+    expected = replayed["evaluation"]
+    assert expected["reported"]["reported"] > 0
+    assert found["candidates"] == {
+        name: expected["reported"][name] for name in ("reported", "right", "loops")
+    }
+    assert found["right"] == expected["without_threshold"]["right"]
+    assert found["looked_up"] == expected["without_threshold"]["reported"]
+    for figure, name in (
+        ("average precision", "average_precision"),
+        ("recall at 100 % precision", "recall_at_full_precision"),
+    ):
+        assert found["figures"][figure]["value"] == pytest.approx(expected[name], abs=1e-6)
+    keyframes = replayed["counts"]["keyframes"]
+    assert f"{keyframes} of 11 images are keyframes" in out
+    assert "the 2 s before excluded" in found["conditions"]
+    assert "keyframes only" in found["conditions"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--dims", 3), "leave out --dims"),
+        (("--exclude-seconds", 3), "leave out --exclude-seconds"),
+    ],
+)
+def test_an_evaluation_of_keyframes_takes_its_conditions_from_the_configuration(
+    netvlad: Run, model: Path, tmp_path: Path, words: tuple[object, ...], says: str
+) -> None:
+    bag = write_bag(tmp_path / "drive", laps(1, 2))
+    code, _, err = netvlad("evaluate-sequence", model, bag, "--keyframes", *words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert says in err
+
+
 def test_the_same_bag_gives_the_same_bytes_in_another_process(
     netvlad: Run, model: Path, tmp_path: Path
 ) -> None:
@@ -432,6 +481,7 @@ def test_a_recorded_drive_without_a_loop_has_no_candidates(
 def test_other_peoples_bags_that_can_not_be_used_are_refused(
     netvlad: Run, shared: Path, model: Path, name: str, says: str
 ) -> None:
-    code, _, err = netvlad("replay", shared / "data" / "bags" / name, "--model", model)
+    bag, threshold = shared / "data" / "bags" / name, "candidates.min_similarity=0.9"
+    code, _, err = netvlad("replay", bag, "--model", model, "--set", threshold)
     assert (code, err.count("\n")) == (1, 1)
     assert says in err

@@ -18,19 +18,25 @@ from netvlad_ros.commands.images import (
     options_of,
     progress,
     tell_extraction,
+    warn_uncalibrated,
 )
 from netvlad_ros.commands.values import parse_positive, parse_seconds, parse_whole
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.image_sources import BagImages
 from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.data.read_places import read_sequence
 from netvlad_ros.errors import DatasetError
+from netvlad_ros.evaluation.detection_log import DetectionLog
+from netvlad_ros.evaluation.detections import detect_described
 from netvlad_ros.evaluation.extractors import open_extractor
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.protocols import Protocol, named_protocol
 from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
-from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
+from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_keyframes, evaluate_sequence
 from netvlad_ros.extraction.many_images import Extraction, Skipped, all_descriptors
+from netvlad_ros.extraction.protocol import Extractor
+from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 DESCRIPTORS = ".npy"
 DEFAULT_EXCLUDE_S = 30.0
@@ -105,6 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of positions, lines such as `41,1 2 3`: image 41 shows the place of images 1, 2 and 3, "
         "numbered from 1; below a first line `query_image,matching_images`",
     )
+    parser.add_argument(
+        "--keyframes",
+        action="store_true",
+        help="only keyframes count, which are chosen, looked up and reported as by `netvlad replay` and the "
+        "nodes, by the configuration (--config, --set), which excludes too",
+    )
     add_source_arguments(parser)
     add_evaluation_arguments(parser)
 
@@ -125,13 +137,21 @@ def run(arguments: argparse.Namespace) -> int:
     given = arguments.model.endswith(DESCRIPTORS)
     found = _read_descriptors(arguments.model, images) if given else _extract(arguments, images)
     sequence = dataclasses.replace(_sequence(images, found), truth=truth)
+    if arguments.keyframes:
+        log = _detected(arguments, images, found, sequence)
+        rows = np.searchsorted(sequence.numbers, [each.number for each in log.keyframes])
+        part, indices = sequence.part(rows), found.indices[rows]
+        results = [evaluate_keyframes(part, protocol, log) for protocol in protocols]
+    else:
+        indices = found.indices
+        results = [evaluate_sequence(sequence, protocol) for protocol in protocols]
     evaluated = EvaluatedSequence(
         Path(arguments.sequence).name,
         found.model,
         found.fingerprint,
         None if given else images,
-        found.indices,
-        [evaluate_sequence(sequence, protocol) for protocol in protocols],
+        indices,
+        results,
         found.skipped,
     )
     _print(evaluated)
@@ -143,12 +163,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Descriptors:
-    """(N, D) descriptors and which images (N,) they are of."""
+    """(N, D) descriptors, which images (N,) they are of, and what made them, if that is known."""
 
     model: str
     fingerprint: str
     descriptors: np.ndarray
     indices: np.ndarray
+    extractor: Extractor | None = None
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
 
@@ -159,7 +180,32 @@ def _extract(arguments: argparse.Namespace, images: PlaceImages) -> _Descriptors
     cache = cache_of(arguments)
     found = all_descriptors(images.images, extractor, cache, told, progress, arguments.batch)
     tell_extraction("sequence", told)
-    return _Descriptors(name, extractor.fingerprint, *found, told.skipped)
+    return _Descriptors(name, extractor.fingerprint, *found, extractor, told.skipped)
+
+
+def _detected(
+    arguments: argparse.Namespace,
+    images: PlaceImages,
+    found: _Descriptors,
+    sequence: ImageSequence,
+) -> DetectionLog:
+    """What the detector of the configuration makes of the images."""
+    if found.extractor is None or sequence.stamps_ns is None:
+        missing = "a model" if found.extractor is None else "images with times"
+        raise DatasetError(
+            f"--keyframes: expected {missing}; leave the option out to match all images."
+        )
+    config = load_config(arguments.config, arguments.set)
+    warn_uncalibrated(config.candidates, found.extractor)
+    source, log = images.images, DetectionLog()
+    received_ns = source.received_ns[found.indices] if isinstance(source, BagImages) else None
+    detector = LoopDetector(found.extractor, config)
+    for detected in detect_described(
+        sequence.descriptors, sequence.numbers, sequence.stamps_ns, received_ns, detector
+    ):
+        log.add(detected)
+    print(f"sequence: {len(log.keyframes)} of {log.images} images are keyframes")
+    return log
 
 
 def _read_descriptors(path: str, images: PlaceImages) -> _Descriptors:
@@ -183,9 +229,10 @@ def _read_descriptors(path: str, images: PlaceImages) -> _Descriptors:
 
 def _sequence(images: PlaceImages, found: _Descriptors) -> ImageSequence:
     headings, stamps, kept = images.headings_rad, images.stamps_ns, found.indices
+    source = images.images
     return ImageSequence(
         found.descriptors,
-        kept + 1,
+        (source.numbers[kept] if isinstance(source, BagImages) else kept) + 1,
         images.positions_m[kept] if images.has_positions else None,
         None if headings is None else headings[kept],
         None if stamps is None else stamps[kept],
@@ -194,7 +241,9 @@ def _sequence(images: PlaceImages, found: _Descriptors) -> ImageSequence:
 
 def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[Protocol]:
     """The named protocol, or the default one, with what the arguments change; one for each radius."""
-    if arguments.protocol:
+    if arguments.keyframes:
+        start = _protocol_of_detector(arguments)
+    elif arguments.protocol:
         start = named_protocol(arguments.protocol)
     else:
         has_window = arguments.exclude_images is not None or arguments.exclude_seconds is not None
@@ -218,6 +267,19 @@ def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[Proto
     changed_protocol = dataclasses.replace(start, **changed)
     radii = arguments.radius or [start.radius_m]
     return [dataclasses.replace(changed_protocol, radius_m=radius_m) for radius_m in radii]
+
+
+def _protocol_of_detector(arguments: argparse.Namespace) -> Protocol:
+    names = ("protocol", "exclude_images", "exclude_seconds", "both_directions", "dims")
+    refused = [name for name in names if getattr(arguments, name) is not None]
+    if refused:
+        raise DatasetError(
+            f"--keyframes: the configuration says what is matched with what; leave out "
+            f"--{refused[0].replace('_', '-')}, and see database.exclude_recent_s and "
+            "extractor.descriptor_dims."
+        )
+    config = load_config(arguments.config, arguments.set)
+    return Protocol(exclude_s=config.database.exclude_recent_s, of_detector=True)
 
 
 def _print(evaluated: EvaluatedSequence) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from netvlad_ros.cache import cache_folder
+from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.values import parse_count
-from netvlad_ros.config import DEFAULT_CAMERA
+from netvlad_ros.config import DEFAULT_CAMERA, CandidateConfig
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.read_places import PlaceOptions
 from netvlad_ros.extraction.many_images import Extraction
+from netvlad_ros.extraction.protocol import Extractor
 
 SKIPPED_SHOWN = 3
 
@@ -96,3 +98,10 @@ def tell_extraction(where: str, told: Extraction) -> None:
     if told.problem:
         print(told.problem, file=sys.stderr)
     print(f"{where}: {told.extracted} images described now, {told.reused} before")
+
+
+def warn_uncalibrated(config: CandidateConfig, extractor: Extractor) -> None:
+    """On stderr, where nobody has said which similarity is enough."""
+    _, warning = resolved_min_similarity(config, extractor.calibration, extractor.fingerprint)
+    if warning:
+        print(warning, file=sys.stderr)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.commands.config import add_config_arguments
+from netvlad_ros.commands.images import warn_uncalibrated
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
@@ -59,11 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.topic and (choice := bag.choice(topic)):
             print(choice)
         extractor = _extractor(config)
-        _, warning = resolved_min_similarity(
-            config.candidates, extractor.calibration, extractor.fingerprint
-        )
-        if warning:
-            print(warning, file=sys.stderr)
+        warn_uncalibrated(config.candidates, extractor)
 
         if arguments.output:
             make_folder(arguments.output)

@@ -17,10 +17,12 @@ from netvlad_ros.retrieval.selection import Selection
 
 THUMBNAIL_WIDTH_PX = 320
 
+_NO_PICTURE = np.empty(0, np.uint8)
+
 
 @dataclass(frozen=True)
 class LoggedKeyframe:
-    """A keyframe with its answer, kept small: the picture is a JPEG file in memory."""
+    """A keyframe with its answer, kept small: the picture is a JPEG file in memory, or empty for none."""
 
     number: int
     query: Query
@@ -47,13 +49,14 @@ class DetectionLog:
     def add(self, detected: ImageDetection) -> LoggedKeyframe | None:
         """Takes in the next image; returns the keyframe, if it is one."""
         self.images += 1
-        image, detection = detected.image, detected.detection
-        if image is None or detection is None:
+        detection = detected.detection
+        if detection is None:
             self.skipped.append(detected)
             return None
         if detection.query is None or detection.selection is None:
             return None
-        kept = (detection.query, detection.selection, detection.descriptor, _thumbnail(image))
+        jpeg = _NO_PICTURE if detected.image is None else _thumbnail(detected.image)
+        kept = (detection.query, detection.selection, detection.descriptor, jpeg)
         self._positions[detection.query.keyframe.name] = len(self.keyframes)
         self.keyframes.append(LoggedKeyframe(detected.number, *kept))
         return self.keyframes[-1]

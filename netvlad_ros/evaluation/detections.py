@@ -15,10 +15,10 @@ from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
 
 @dataclass(frozen=True)
 class ImageDetection:
-    """What became of one message.
+    """What became of one image.
 
     number:    1 for the first message of the topic.
-    image:     uint8, RGB or grey; None if the message could not be used.
+    image:     uint8, RGB or grey; None if the message could not be used, or only its descriptor is known.
     detection: None if the image could not be used.
     problem:   why it could not be used; empty if it could.
     """
@@ -47,3 +47,27 @@ def detect(
             yield ImageDetection(number, problem=str(error))
         else:
             yield ImageDetection(number, image, detection)
+
+
+def detect_described(
+    descriptors: np.ndarray,
+    numbers: np.ndarray,
+    stamps_ns: np.ndarray,
+    received_ns: np.ndarray | None,
+    detector: LoopDetector,
+) -> Iterator[ImageDetection]:
+    """The same for images whose descriptors (N, D) were made before, in the order in which they were taken.
+
+    numbers:     (N,) of the images.
+    received_ns: (N,) when they were recorded, where that is known.
+    """
+    for row, (number, stamp_ns) in enumerate(
+        zip(numbers.tolist(), stamps_ns.tolist(), strict=True)
+    ):
+        received = None if received_ns is None else int(received_ns[row])
+        try:
+            detection = detector.process_descriptor(descriptors[row], stamp_ns, received)
+        except DescriptorError as error:
+            yield ImageDetection(number, problem=str(error))
+        else:
+            yield ImageDetection(number, detection=detection)

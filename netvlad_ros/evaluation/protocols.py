@@ -22,6 +22,7 @@ class Protocol:
     tolerance_images:      images so many before and after a listed one are right too.
     descriptor_dims:       the first dimensions only, not normalised again; 0 for all.
     auc_from_second:       the area leaves out the first match, as netvlad_tf_open sums it up.
+    of_detector:           only keyframes count, which a LoopDetector has chosen and looked up; it excludes.
     """
 
     name: str = ""
@@ -34,6 +35,7 @@ class Protocol:
     tolerance_images: int = 0
     descriptor_dims: int = 0
     auc_from_second: bool = False
+    of_detector: bool = False
 
     def conditions(self, from_list: bool) -> str:
         """All of it in words.
@@ -58,7 +60,8 @@ class Protocol:
             f"first {self.descriptor_dims} dimensions" if self.descriptor_dims else "all dimensions"
         )
         name = f"{self.name}: " if self.name else ""
-        return f"{name}{right}; {window}; {causality}; {dims}"
+        chosen = "; keyframes only" if self.of_detector else ""
+        return f"{name}{right}; {window}; {causality}; {dims}{chosen}"
 
 
 PROTOCOLS = {

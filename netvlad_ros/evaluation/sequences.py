@@ -6,7 +6,7 @@ precision_recall.py for what is counted.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,11 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.data.places import angle_between
 from netvlad_ros.data.position_grid import PositionGrid
 from netvlad_ros.errors import DatasetError
+from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.ground_truth import GroundTruth
 from netvlad_ros.evaluation.precision_recall import (
     JudgedMatches,
+    PrecisionRecall,
     PrecisionRecallCurve,
     precision_recall,
     precision_recall_curve,
@@ -29,6 +31,9 @@ from netvlad_ros.evaluation.protocols import Protocol
 ROWS, COLUMNS = 256, 4096
 # Every first match reaches this similarity; what has none is at minus infinity.
 LOWEST = float(np.finfo(np.float64).min)
+
+# Of a query, and of images that show its place, those that could have been matched.
+Findable = Callable[[int, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,21 @@ class ImageSequence:
     stamps_ns: np.ndarray | None = None
     truth: GroundTruth | None = None
 
+    def part(self, rows: np.ndarray) -> "ImageSequence":
+        """Some of the images, in their order."""
+
+        def of_rows(known: np.ndarray | None) -> np.ndarray | None:
+            return None if known is None else known[rows]
+
+        return ImageSequence(
+            self.descriptors[rows],
+            self.numbers[rows],
+            of_rows(self.positions_m),
+            of_rows(self.headings_rad),
+            of_rows(self.stamps_ns),
+            self.truth,
+        )
+
 
 @dataclass(frozen=True)
 class SequenceResults:
@@ -60,6 +80,7 @@ class SequenceResults:
     judged:       what the ground truth says of them.
     curve:        precision and recall over all thresholds.
     area:         under it: the trapezoids from the first match on, or the sum of the protocol.
+    candidates:   what a detector reported, by the thresholds and stages of its configuration; else None.
     """
 
     protocol: Protocol
@@ -68,13 +89,22 @@ class SequenceResults:
     judged: JudgedMatches
     curve: PrecisionRecallCurve
     area: float
+    candidates: PrecisionRecall | None = None
 
     @property
     def figures(self) -> dict[str, float]:
         """All of them as shares, by name."""
         everything = precision_recall(self.judged, LOWEST)
         best = _best_f1(self.curve)
-        return {
+        reported = (
+            {
+                "precision of the candidates": self.candidates.precision,
+                "recall of the candidates": self.candidates.recall,
+            }
+            if self.candidates
+            else {}
+        )
+        return reported | {
             "first matches right": everything.recall,
             "precision without a threshold": everything.precision,
             "precision at best F1": float(self.curve.precision[best]) if best >= 0 else 1.0,
@@ -103,6 +133,7 @@ class SequenceResults:
             "looked_up": everything.reported,
             "loops": everything.loops,
             "right": everything.right,
+            "candidates": dataclasses.asdict(self.candidates) if self.candidates else None,
             "figures": {
                 name: {"value": value, "conditions": self.conditions}
                 for name, value in self.figures.items()
@@ -114,7 +145,44 @@ def evaluate_sequence(sequence: ImageSequence, protocol: Protocol) -> SequenceRe
     """Looks up every image and counts. Raises DatasetError where the protocol asks for what is not known."""
     _refuse_unknown(sequence, protocol)
     matches, similarities = first_matches(sequence, protocol)
-    right, closes_loop = _judged(sequence, protocol, matches)
+
+    def findable(query: int, images: np.ndarray) -> np.ndarray:
+        numbers, stamps_ns = sequence.numbers, sequence.stamps_ns
+        ns_ago = None if stamps_ns is None else stamps_ns[query] - stamps_ns[images]
+        return images[_may_match(protocol, numbers[query] - numbers[images], ns_ago)]
+
+    return _counted(sequence, protocol, matches, similarities, findable)
+
+
+def evaluate_keyframes(
+    sequence: ImageSequence, protocol: Protocol, log: DetectionLog
+) -> SequenceResults:
+    """Counts what a LoopDetector has found, as `netvlad replay` and the nodes do, and judges as above.
+
+    sequence: the keyframes of the log only. Raises DatasetError as above.
+    """
+    _refuse_unknown(sequence, protocol)
+    first, reported = log.first_matches, log.first_candidates
+
+    def findable(query: int, images: np.ndarray) -> np.ndarray:
+        return images[images < first.available[query]]
+
+    # Of unit vectors.
+    nearness = 2.0 * first.similarities - 2.0
+    found = _counted(sequence, protocol, first.matches, nearness, findable)
+    right, closes_loop = _judged(sequence, protocol, reported.matches, findable)
+    judged = JudgedMatches(reported.similarities, right, closes_loop)
+    return dataclasses.replace(found, candidates=precision_recall(judged))
+
+
+def _counted(
+    sequence: ImageSequence,
+    protocol: Protocol,
+    matches: np.ndarray,
+    similarities: np.ndarray,
+    findable: Findable,
+) -> SequenceResults:
+    right, closes_loop = _judged(sequence, protocol, matches, findable)
     judged = JudgedMatches(similarities, right, closes_loop)
     curve = precision_recall_curve(judged)
     area = _area_from_second(judged) if protocol.auc_from_second else _trapezoids(curve)
@@ -177,16 +245,14 @@ def _may_match(protocol: Protocol, images_ago: np.ndarray, ns_ago: np.ndarray | 
 
 
 def _judged(
-    sequence: ImageSequence, protocol: Protocol, matches: np.ndarray
+    sequence: ImageSequence, protocol: Protocol, matches: np.ndarray, findable: Findable
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) whether the first match is right, and (N,) whether there was something to find."""
     right, closes_loop = np.zeros(len(matches), bool), np.zeros(len(matches), bool)
     for query, same in enumerate(_same_places(sequence, protocol)):
-        numbers, stamps_ns = sequence.numbers, sequence.stamps_ns
-        ns_ago = None if stamps_ns is None else stamps_ns[query] - stamps_ns[same]
-        findable = same[_may_match(protocol, numbers[query] - numbers[same], ns_ago)]
-        closes_loop[query] = len(findable) > 0
-        right[query] = matches[query] in findable
+        known = findable(query, same)
+        closes_loop[query] = len(known) > 0
+        right[query] = matches[query] in known
     return right, closes_loop
 
 

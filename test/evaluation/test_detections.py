@@ -8,7 +8,7 @@ from recording import SECOND, drive, image
 
 from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.errors import DescriptorError, ImageError, NetVLADError
-from netvlad_ros.evaluation.detections import detect
+from netvlad_ros.evaluation.detections import detect, detect_described
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 
@@ -49,3 +49,15 @@ def test_messages_that_can_not_be_decoded_are_skipped_too():
         [StampedMessage(SECOND, SECOND, damaged)], LoopDetector(Refusing(ImageError("")))
     )
     assert "measurements such as depth" in detected.problem
+
+
+def test_a_descriptor_that_does_not_fit_is_told_and_stops_nothing():
+    descriptors = np.array([[1, 0], [3, 4], [0, 1]], np.float32)
+    numbers, stamps_ns = np.array([4, 5, 7]), np.array([1, 2, 3]) * SECOND
+    detector = LoopDetector(Refusing(ImageError("")))
+    first, second, third = detect_described(descriptors, numbers, stamps_ns, None, detector)
+    assert (second.number, second.detection) == (5, None)
+    assert "expected a descriptor of unit length, got length 5" in second.problem
+    assert [first.number, third.number] == [4, 7]
+    assert third.detection is not None
+    assert third.image is None
