@@ -26,9 +26,8 @@ from netvlad_ros.evaluation.precision_recall import (
     precision_recall_curve,
 )
 from netvlad_ros.evaluation.protocols import Protocol
+from netvlad_ros.index.nearest import nearest_allowed
 
-# Rows and columns of distances that are computed at once, in float64.
-ROWS, COLUMNS = 256, 4096
 # Every first match reaches this similarity; what has none is at minus infinity.
 LOWEST = float(np.finfo(np.float64).min)
 
@@ -196,27 +195,11 @@ def first_matches(sequence: ImageSequence, protocol: Protocol) -> tuple[np.ndarr
     Of equal distances the earliest image counts. Memory is that of one block of distances.
     """
     dims = protocol.descriptor_dims or sequence.descriptors.shape[1]
-    descriptors = sequence.descriptors[:, :dims]
-    count = len(descriptors)
-    matches, nearest = np.full(count, -1), np.full(count, np.inf)
-    squared = np.einsum("nd,nd->n", descriptors, descriptors, dtype=np.float64)
-    for rows in _spans(count, ROWS):
-        queries = descriptors[rows].astype(np.float64)
-        for columns in _spans(count, COLUMNS):
-            products = queries @ descriptors[columns].astype(np.float64).T
-            distances = squared[rows, None] + squared[None, columns] - 2.0 * products
-            distances[~_allowed(sequence, protocol, rows, columns)] = np.inf
-            best = distances.argmin(axis=1)
-            found = distances[np.arange(len(best)), best]
-            nearer = found < nearest[rows]
-            matches[rows] = np.where(nearer, best + columns.start, matches[rows])
-            nearest[rows] = np.where(nearer, found, nearest[rows])
-    return matches, -np.maximum(nearest, 0.0)
-
-
-def _spans(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(count, start + size))
+    matches, squared = nearest_allowed(
+        sequence.descriptors[:, :dims],
+        lambda rows, columns: _allowed(sequence, protocol, rows, columns),
+    )
+    return matches, -squared
 
 
 def _allowed(

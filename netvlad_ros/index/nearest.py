@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The nearest of many descriptors to each of many queries: exact, by Euclidean distance, with Faiss."""
+"""The nearest of many descriptors to each of many queries: exact, by Euclidean distance."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import faiss
 import numpy as np
+
+# Rows and columns of distances that are computed at once, in float64.
+ROWS, COLUMNS = 256, 4096
 
 
 class NearestNeighbours:
@@ -54,6 +57,38 @@ def nearest_neighbours(
     for descriptors, indices in blocks:
         found.add(descriptors, indices)
     return found
+
+
+def nearest_allowed(
+    vectors: np.ndarray, allowed: Callable[[slice, slice], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each of N vectors the nearest that it may be matched with, and the squared distance in float64.
+
+    vectors: (N, D), of any length.
+    allowed: from rows and columns to (rows, columns) bool, whether a row may be matched with a column.
+    Returns (N,) indices, -1 if there is none, and (N,) distances, inf if there is none. Of equal distances
+    the earliest counts. Memory is that of one block of distances.
+    """
+    count = len(vectors)
+    matches, nearest = np.full(count, -1), np.full(count, np.inf)
+    squared = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+    for rows in _spans(count, ROWS):
+        queries = vectors[rows].astype(np.float64)
+        for columns in _spans(count, COLUMNS):
+            products = queries @ vectors[columns].astype(np.float64).T
+            distances = squared[rows, None] + squared[None, columns] - 2.0 * products
+            distances[~allowed(rows, columns)] = np.inf
+            best = distances.argmin(axis=1)
+            found = distances[np.arange(len(best)), best]
+            nearer = found < nearest[rows]
+            matches[rows] = np.where(nearer, best + columns.start, matches[rows])
+            nearest[rows] = np.where(nearer, found, nearest[rows])
+    return matches, np.maximum(nearest, 0.0)
+
+
+def _spans(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))
 
 
 def k_means(

@@ -62,6 +62,7 @@ class Gallery:
     index: ExactIndex
     paths: list[Path] = field(default_factory=list)
     told: Extraction = field(default_factory=Extraction)
+    _ids: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,17 +71,20 @@ class Gallery:
 
     def search(self, descriptor: np.ndarray, count: int, query: Path | None) -> list[GalleryMatch]:
         """The most similar images, best first, without the query itself if it is one of them."""
-        ids, similarities = self.index.search(descriptor, count + 1)
+        file = None if query is None else _file_of(query)
+        itself = self._ids.get(file, []) if file else []
+        ids, similarities = self.index.search(descriptor, count, np.array(itself, np.int64))
         pairs = zip([self.paths[i] for i in ids], similarities.tolist(), strict=True)
-        others = [(path, each) for path, each in pairs if not _is_same(path, query)]
         return [
             GalleryMatch(rank, shown_name(path, self.folder), similarity, path)
-            for rank, (path, similarity) in enumerate(others[:count], 1)
+            for rank, (path, similarity) in enumerate(pairs, 1)
         ]
 
     def add(self, path: Path, descriptor: np.ndarray) -> None:
         """Keeps the descriptor of an image."""
         self.index.add(np.array([len(self.paths)]), descriptor[None])
+        if file := _file_of(path):
+            self._ids.setdefault(file, []).append(len(self.paths))
         self.paths.append(path)
 
 
@@ -161,8 +165,10 @@ def _embedded(picture: Picture, extractor: Extractor, times: Times) -> np.ndarra
     return descriptor
 
 
-def _is_same(path: Path, other: Path | None) -> bool:
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """What is the same for all names of a file; None if it is gone by now."""
     try:
-        return other is not None and path.samefile(other)
-    except OSError:  # one of them is gone by now
-        return False
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

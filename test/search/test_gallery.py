@@ -283,6 +283,16 @@ class TestSearch:
         first = next(each for each in answers if each.query.name == "a/0.png")
         assert first.matches[0].name == "copy.png"
 
+    def test_an_image_of_several_names_matches_none_of_them_and_as_many_others(self, folder: Path):
+        for name in ("one.png", "two.png"):
+            (folder / name).hardlink_to(folder / "a" / "0.png")
+        gallery, _ = embed(folder, extractor())
+        assert len(gallery.paths) == 8
+        queries = pictures(str(folder / "a" / "0.png"))
+        (answer,) = search_all(queries, gallery, extractor(), 3, Times())
+        assert len(answer.matches) == 3
+        assert not {"a/0.png", "one.png", "two.png"} & {each.name for each in answer.matches}
+
     def test_queries_that_can_not_be_used_are_passed_over(self, folder: Path):
         gallery, _ = embed(folder, extractor())
         black = np.zeros((32, 32, 3), np.uint8)
