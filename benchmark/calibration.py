@@ -39,7 +39,7 @@ LIGHTS = (
 TRAJECTORIES = ("loop", "random-walk")
 OUTDOORS = ("town", "street")
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
 BOOTSTRAPS = 200
 
 
@@ -169,15 +169,15 @@ def _show_groups(matches: Sequence[JudgedMatch]) -> None:
     groups = {
         "all": list(matches),
         "first round": [each for each in day if each.round == 0],
-        "second round, the same light": [e for e in day if e.round == 1 and e.light == "day"],
-        "second round, other weather": [e for e in day if e.round == 1 and e.light != "day"],
+        "second, same light": [e for e in day if e.round == 1 and e.light == "day"],
+        "second, other weather": [e for e in day if e.round == 1 and e.light != "day"],
         "night, indoors": [each for each in night if each.kind not in OUTDOORS],
         "night, outdoors": [each for each in night if each.kind in OUTDOORS],
         **{kind: [each for each in matches if each.kind == kind] for kind in KINDS},
     }
     rows = [
         [name, len(group), sum(each.closes_loop for each in group)]
-        + [" / ".join(_at(group, threshold)) for threshold in THRESHOLDS]
+        + ["/".join(_at(group, threshold)) for threshold in THRESHOLDS]
         for name, group in groups.items()
     ]
     print_table(
