@@ -26,6 +26,9 @@ def _from_version_1(connection: sqlite3.Connection) -> None:
 
     Numbers stay as they were, in logs and bags too; a session gets the same UUID in every copy of the file.
     """
+    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        # It did not count its keyframes: of a damaged tree, some might be missing, and then for good.
+        raise DatabaseError("the file is damaged; restore a copy of it.")
     columns = "database_id, fingerprint, dims, next_id, next_session"
     row = connection.execute(f"SELECT {columns} FROM header").fetchone()
     if row is None or [type(each) for each in row] != [str, str, int, int, int] or row[2] < 1:
@@ -34,7 +37,7 @@ def _from_version_1(connection: sqlite3.Connection) -> None:
     for table in ("header", "keyframe"):
         connection.execute(f"ALTER TABLE {table} RENAME TO {table}_1")
     schema.create(connection)
-    schema.insert_keyframes(connection, _keyframes_of_version_1(connection, header, next_id))
+    schema.insert_keyframes(connection, {}, _keyframes_of_version_1(connection, header, next_id))
     (keyframes,) = connection.execute("SELECT count(*) FROM keyframe").fetchone()
     schema.write_header(connection, header, 0, keyframes)
     for table in ("header_1", "keyframe_1"):

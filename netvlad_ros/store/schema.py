@@ -88,10 +88,14 @@ def write_header(
 
 
 def insert_keyframes(
-    connection: sqlite3.Connection, rows: Iterable[tuple[Keyframe, bytes]]
+    connection: sqlite3.Connection,
+    sessions: dict[str, int],
+    rows: Iterable[tuple[Keyframe, bytes]],
 ) -> None:
-    """Adds keyframes, their sessions and their descriptors at the end. Raises sqlite3.Error."""
-    sessions: dict[str, int] = dict(connection.execute("SELECT uuid, id FROM session"))
+    """Adds keyframes, their sessions and their descriptors at the end. Raises sqlite3.Error.
+
+    sessions: ids of those that are there, by their UUIDs; new ones come in.
+    """
     for number, (keyframe, vector) in enumerate(rows, _last(connection, "keyframe") + 1):
         uuid = keyframe.session.uuid
         if uuid not in sessions:

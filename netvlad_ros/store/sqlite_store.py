@@ -8,7 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -88,18 +88,20 @@ class SqliteStore:
 
         Reads neither descriptors nor other tables. Raises DatabaseError.
         """
-        columns = ", ".join(f"{table.name}.{column}" for column in (*table.columns, "crc32"))
-        query = (
-            f"SELECT keyframe.id, {columns} FROM session JOIN keyframe ON keyframe.session = session.id "
-            f"JOIN {table.name} ON {table.name}.keyframe = keyframe.id "
-            "WHERE session.uuid = ? AND keyframe.number = ?"
-        )
+        columns = ", ".join((*table.columns, "crc32"))
+        query = f"SELECT {columns} FROM {table.name} WHERE keyframe = ?"
+        found = {}
         with (
             sqlite_file.errors(self.path, "read"),
             contextlib.closing(self._open_up_to_date()) as connection,
         ):
-            rows = ((name, connection.execute(query, name).fetchone()) for name in names)
-            return {name: self._value(table, name, row) for name, row in rows if row is not None}
+            sessions = self._session_ids(connection)
+            for name in names:
+                keyframe = self._find(connection, sessions, name)
+                row = connection.execute(query, (keyframe,)).fetchone()
+                if row is not None:
+                    found[name] = self._value(table, name, (keyframe, *row))
+        return found
 
     def write(self, table: Table[T], values: Mapping[tuple[str, int], T]) -> None:
         """Keeps this of keyframes that are stored already, in place of what was known before; all or nothing.
@@ -115,8 +117,9 @@ class SqliteStore:
         with self._connection("write") as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             self._bring_up_to_date(connection, self._version(connection))
+            sessions = self._session_ids(connection)
             for name, value in values.items():
-                keyframe = _id(connection, name)
+                keyframe = self._find(connection, sessions, name)
                 if keyframe is None:
                     raise DatabaseError(
                         f"{self.path}: holds no keyframe {_shown(name)}; save the keyframe first."
@@ -149,8 +152,16 @@ class SqliteStore:
             for table in ("session", "keyframe", *schema.OF_KEYFRAMES):
                 connection.execute(f"DELETE FROM {table}")
             count = 0
-        count -= sum(_remove(connection, keyframe.name) for keyframe in changes.removed)
-        count += sum(self._add(connection, header.dims, block) for block in changes.added)
+        sessions = self._session_ids(connection)
+        for keyframe in changes.removed:
+            count -= self._remove(connection, sessions, keyframe.name)
+        for block in changes.added:
+            vectors = np.ascontiguousarray(block.descriptors, "<f4").reshape(-1, header.dims)
+            contents = (vector.tobytes() for vector in vectors)
+            schema.insert_keyframes(
+                connection, sessions, zip(block.keyframes, contents, strict=True)
+            )
+            count += len(vectors)
         schema.write_header(connection, header, revision + 1, count)
         return revision + 1
 
@@ -170,12 +181,17 @@ class SqliteStore:
                 f"{self.path}: holds keyframes that were saved after this database was loaded, {remedy}"
             )
 
-    def _add(self, connection: sqlite3.Connection, dims: int, block: StoredKeyframes) -> int:
-        """Returns how many keyframes have come."""
-        vectors = np.ascontiguousarray(block.descriptors, "<f4").reshape(-1, dims)
-        contents = (vector.tobytes() for vector in vectors)
-        schema.insert_keyframes(connection, zip(block.keyframes, contents, strict=True))
-        return len(vectors)
+    def _remove(
+        self, connection: sqlite3.Connection, sessions: dict[str, int], name: tuple[str, int]
+    ) -> bool:
+        """Whether it was there."""
+        keyframe = self._find(connection, sessions, name)
+        if keyframe is None:
+            return False
+        connection.execute("DELETE FROM keyframe WHERE id = ?", (keyframe,))
+        for table in schema.OF_KEYFRAMES:
+            connection.execute(f"DELETE FROM {table} WHERE keyframe = ?", (keyframe,))
+        return True
 
     @contextlib.contextmanager
     def _nothing_left_behind(self) -> Iterator[None]:
@@ -279,9 +295,7 @@ class SqliteStore:
                     "the file."
                 )
 
-    def _keyframe(
-        self, row: tuple[object, ...], sessions: dict[object, Session], dims: int
-    ) -> Keyframe:
+    def _keyframe(self, row: tuple[Any, ...], sessions: dict[int, Session], dims: int) -> Keyframe:
         """Raises DatabaseError if anything in the row, or its vector, is not what was saved."""
         keyframe, session, number, stamp_ns, crc, vector, vector_crc = row
         if (
@@ -299,9 +313,9 @@ class SqliteStore:
             f"{self.path}: keyframe {name}/{number} is damaged; restore a copy of the file."
         )
 
-    def _sessions(self, connection: sqlite3.Connection) -> dict[object, Session]:
+    def _sessions(self, connection: sqlite3.Connection) -> dict[int, Session]:
         """By their ids in the file."""
-        sessions: dict[object, Session] = {}
+        sessions: dict[int, Session] = {}
         for *row, crc in connection.execute(
             "SELECT id, uuid, robot, camera, map, crc32 FROM session"
         ):
@@ -312,6 +326,28 @@ class SqliteStore:
             number, uuid, robot, camera, map = row
             sessions[number] = Session(uuid, Stream(robot, camera), map)
         return sessions
+
+    def _session_ids(self, connection: sqlite3.Connection) -> dict[str, int]:
+        """By UUID."""
+        return {session.uuid: number for number, session in self._sessions(connection).items()}
+
+    def _find(
+        self, connection: sqlite3.Connection, sessions: dict[str, int], name: tuple[str, int]
+    ) -> int | None:
+        """The id of a keyframe; None if it is not there. What leads to it may be damaged itself."""
+        session, number = sessions.get(name[0]), name[1]
+        row = connection.execute(
+            "SELECT id, stamp_ns, crc32 FROM keyframe WHERE session = ? AND number = ?",
+            (session, number),
+        ).fetchone()
+        if row is None:
+            return None
+        keyframe, stamp_ns, crc = row
+        if crc != checksum(keyframe, session, number, stamp_ns):
+            raise DatabaseError(
+                f"{self.path}: keyframe {_shown(name)} is damaged; restore a copy of the file."
+            )
+        return int(keyframe)
 
     def _value(self, table: Table[T], name: tuple[str, int], row: tuple[object, ...]) -> T:
         *content, crc = row
@@ -345,27 +381,6 @@ class SqliteStore:
             contextlib.closing(sqlite_file.connect(self.path)) as connection,
         ):
             yield connection
-
-
-def _id(connection: sqlite3.Connection, name: tuple[str, int]) -> int | None:
-    """Of a keyframe in the file; None if it is not there."""
-    row = connection.execute(
-        "SELECT keyframe.id FROM session JOIN keyframe ON keyframe.session = session.id "
-        "WHERE session.uuid = ? AND keyframe.number = ?",
-        name,
-    ).fetchone()
-    return row[0] if row else None
-
-
-def _remove(connection: sqlite3.Connection, name: tuple[str, int]) -> bool:
-    """Whether it was there."""
-    keyframe = _id(connection, name)
-    if keyframe is None:
-        return False
-    connection.execute("DELETE FROM keyframe WHERE id = ?", (keyframe,))
-    for table in schema.OF_KEYFRAMES:
-        connection.execute(f"DELETE FROM {table} WHERE keyframe = ?", (keyframe,))
-    return True
 
 
 def _shown(name: tuple[str, int]) -> str:

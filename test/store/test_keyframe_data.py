@@ -253,6 +253,28 @@ def test_content_that_cannot_be_is_refused_even_with_a_right_checksum(
         store.read(table, [name])
 
 
+def test_a_damaged_index_leads_to_nothing_of_another_keyframe(store: SqliteStore):
+    pictures = {each.name: str(each).encode() for each in KEYFRAMES}
+    store.write(THUMBNAIL, pictures)
+    whole = store.path.read_bytes()
+    with closing(sqlite3.connect(store.path)) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_keyframe_1'"
+        ).fetchone()
+    refused = 0
+    for position in range((page - 1) * schema.PAGE_BYTES, page * schema.PAGE_BYTES):
+        if not whole[position]:
+            continue
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        store.path.write_bytes(damaged)
+        try:
+            assert store.read(THUMBNAIL, pictures).items() <= pictures.items()
+        except DatabaseError:
+            refused += 1
+    assert refused > len(KEYFRAMES) / 2
+
+
 def test_each_kind_is_read_without_the_pages_of_any_other(store: SqliteStore):
     """Whole pages of everything else are overwritten; what is read does not notice."""
     names = [each.name for each in KEYFRAMES]
