@@ -3,7 +3,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +60,7 @@ class Loop:
             read_sequence(LOOP / "images"),
             read_ground_truth(LOOP / "loop_closures.csv"),
         )
-        with tempfile.TemporaryDirectory() as folder:
-            found, kept = all_descriptors(images.images, extractor, Path(folder), Extraction())
+        found, kept = all_descriptors(images.images, extractor, None, Extraction())
         conditions = Conditions(exclude_images=LOOP_EXCLUDED_IMAGES)
         judged = evaluate_sequence(ImageSequence(found, kept + 1, truth=truth), conditions).judged
         return [float(right) for right in judged.right[judged.closes_loop]]
@@ -76,8 +74,7 @@ class Places:
     dataset: PlaceDataset
 
     def hits(self, extractor: Extractor) -> list[float]:
-        with tempfile.TemporaryDirectory() as folder:
-            ranks = evaluate_places(self.dataset, extractor, Path(folder)).ranks
+        ranks = evaluate_places(self.dataset, extractor).ranks
         return [float(rank == 0) for rank in ranks]
 
 

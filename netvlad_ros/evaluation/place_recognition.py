@@ -134,13 +134,14 @@ class PlaceResults:
 def evaluate_places(
     dataset: PlaceDataset,
     extractor: Extractor,
-    cache_folder: Path,
+    cache_folder: Path | None = None,
     model: str = "",
     progress: Progress = iter,
     batch: int = BATCH,
 ) -> PlaceResults:
     """Looks up every query among all database images.
 
+    cache_folder: where descriptors are kept for the next time; None keeps none.
     Memory: the descriptors of all queries and of one block of the database.
     Raises DatasetError for a sequence, ImageError if no image can be used.
     """

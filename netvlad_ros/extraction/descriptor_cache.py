@@ -33,17 +33,19 @@ class DescriptorCache:
     problem: why nothing is kept any more, else empty.
     """
 
-    def __init__(self, folder: Path, gallery: Path, fingerprint: str, dims: int) -> None:
-        """The cache of a gallery, a folder of images, among the caches in a folder."""
-        gallery = gallery.resolve()
-        key = f"{FORMAT_VERSION} {fingerprint} {gallery}"
-        digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:16]
-        self.path = folder / f"gallery-{gallery.name or 'root'}-{digest}.sqlite"
+    def __init__(self, folder: Path | None, gallery: Path, fingerprint: str, dims: int) -> None:
+        """The cache of a gallery, a folder of images, among the caches in a folder; None keeps nothing."""
         self.problem = ""
         self._dims = dims
         self._pending: list[tuple[str, int, int, bytes]] = []
         self._written_s = time.monotonic()
         self._connection: sqlite3.Connection | None = None
+        if folder is None:
+            return
+        gallery = gallery.resolve()
+        key = f"{FORMAT_VERSION} {fingerprint} {gallery}"
+        digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:16]
+        self.path = folder / f"gallery-{gallery.name or 'root'}-{digest}.sqlite"
         with self._noting():
             folder.mkdir(parents=True, exist_ok=True)
             self._connection = _opened(self.path)
@@ -61,6 +63,8 @@ class DescriptorCache:
 
     def keep(self, name: str, file: Path, descriptor: np.ndarray) -> None:
         """Adds a descriptor; it is written together with others, a few seconds later at most."""
+        if self._connection is None:
+            return
         with self._noting(), contextlib.suppress(FileNotFoundError):
             content = descriptor.astype("<f4").tobytes()
             self._pending.append((name, *_state(file), content))

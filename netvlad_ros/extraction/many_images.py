@@ -73,7 +73,7 @@ class _Group(NamedTuple):
 def descriptor_blocks(
     source: ImageSource,
     extractor: Extractor,
-    cache_folder: Path,
+    cache_folder: Path | None,
     told: Extraction,
     progress: Progress = iter,
     batch: int = BATCH,
@@ -82,6 +82,7 @@ def descriptor_blocks(
 
     Descriptors in the cache are not computed again, so that what was interrupted continues. Images that can't
     be used are missing in the blocks and counted in told.
+    cache_folder: where descriptors are kept for the next time; None keeps none.
     progress: passes indices on, one by one, and may show how many are left.
     """
     size = max(1, BLOCK_BYTES // (4 * extractor.dims))
@@ -105,7 +106,7 @@ def descriptor_blocks(
 def all_descriptors(
     source: ImageSource,
     extractor: Extractor,
-    cache_folder: Path,
+    cache_folder: Path | None,
     told: Extraction,
     progress: Progress = iter,
     batch: int = BATCH,

@@ -95,6 +95,19 @@ def test_images_are_read_in_order_by_one_thread(folder: Path):
     assert len({thread for _, thread in reads}) == 1
 
 
+def test_without_a_folder_for_them_descriptors_are_computed_each_time(folder: Path):
+    before = sorted(folder.rglob("*"))
+    extractor = GreyLevels()
+    found = [evaluate_places(read_places(folder), extractor) for _ in range(2)]
+    assert extractor.seen == 24
+    assert [each.database.reused for each in found] == [0, 0]
+    assert found[0].database.problem == ""
+    assert found[0].recalls == evaluate_places(read_places(folder), extractor, folder / "c").recalls
+    assert [
+        each for each in sorted(folder.rglob("*")) if folder / "c" not in (each, each.parent)
+    ] == before
+
+
 def test_what_was_interrupted_continues(folder: Path):
     def stop_after(indices: Sequence[int]):
         for index in indices:
