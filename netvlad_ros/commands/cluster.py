@@ -2,11 +2,9 @@
 """`netvlad cluster`: the clusters of a model begun anew, as k-means over local descriptors of images."""
 
 import argparse
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm import tqdm
 
 from netvlad_ros.commands.images import add_source_arguments, options_of
@@ -88,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     expected = min(len(places), -(-arguments.descriptors // arguments.per_image))
     descriptors = clusters.local_descriptors(
         model,
-        _shown(images, expected),
+        tqdm(images, total=expected, unit=" images", leave=False, disable=None),
         arguments.descriptors,
         arguments.per_image,
         arguments.seed,
@@ -123,7 +121,3 @@ def _own_size(model: "NetVLADNetwork") -> tuple[int, int] | None:
     if not network.input_width_px or not network.input_height_px:
         return None
     return network.input_width_px, network.input_height_px
-
-
-def _shown(images: Iterable[np.ndarray], expected: int) -> Iterator[np.ndarray]:
-    yield from tqdm(images, total=expected, unit=" images", leave=False, disable=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from netvlad_ros.commands.config import add_config_arguments
-from netvlad_ros.commands.images import warn_uncalibrated
+from netvlad_ros.commands.images import SKIPPED_SHOWN, warn_uncalibrated
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
@@ -22,8 +22,6 @@ from netvlad_ros.evaluation.results import Results
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 from netvlad_ros.shipped import HELP
-
-SKIPPED_SHOWN = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

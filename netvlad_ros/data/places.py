@@ -161,11 +161,6 @@ class PlaceDataset:
         gaps = near - np.arange(len(near))
         return drawn + np.searchsorted(gaps, drawn, "right")
 
-    @property
-    def queries_with_positives(self) -> np.ndarray:
-        """Indices of the queries that have at least one."""
-        return np.array([i for i in range(len(self.queries)) if len(self.positives(i))], np.int64)
-
     def distances_m(self, query: int, indices: np.ndarray) -> np.ndarray:
         """How far database images lie from a query."""
         difference = self.database.positions_m[indices] - self.queries.positions_m[query]

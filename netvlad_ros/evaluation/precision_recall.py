@@ -4,8 +4,7 @@
 Each keyframe is a query, and of its matches only the first counts: the most similar keyframe, or the
 best candidate. It is *right* if the ground truth names it for this query. A query *closes a loop* if the
 ground truth names at least one keyframe that it could have matched, so neither an image that was not
-kept as a keyframe nor one that was too young then (database.exclude_recent_s) can be missed. With a
-tolerance, the images so many numbers before and after a named one are taken as named too.
+kept as a keyframe nor one that was too young then (database.exclude_recent_s) can be missed.
 
 A query is *reported* if its first match reaches a similarity.
 
@@ -85,14 +84,12 @@ class PrecisionRecallCurve:
         return float(np.max(self.recall, initial=0.0, where=self.precision == 1.0))
 
 
-def judge(
-    first: FirstMatches, truth: Mapping[int, Iterable[int]], tolerance_images: int = 0
-) -> JudgedMatches:
+def judge(first: FirstMatches, truth: Mapping[int, Iterable[int]]) -> JudgedMatches:
     """Compares first matches with a ground truth: query image -> images of the same place."""
     count = len(first.images)
     right, closes_loop = np.zeros(count, bool), np.zeros(count, bool)
     for i, image in enumerate(first.images):
-        named = _widened(truth.get(int(image), ()), tolerance_images)
+        named = sorted(truth.get(int(image), ()))
         closes_loop[i] = np.isin(first.images[: first.available[i]], named).any()
         right[i] = first.matches[i] >= 0 and first.images[first.matches[i]] in named
     return JudgedMatches(first.similarities, right, closes_loop)
@@ -119,8 +116,3 @@ def precision_recall_curve(judged: JudgedMatches) -> PrecisionRecallCurve:
     return PrecisionRecallCurve(
         similarities[last], right / reported, right / loops if loops else np.ones(len(last))
     )
-
-
-def _widened(images: Iterable[int], tolerance_images: int) -> list[int]:
-    reach = range(-tolerance_images, tolerance_images + 1)
-    return sorted({image + step for image in images for step in reach})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The nearest of many descriptors to each of many queries: exact, by Euclidean distance."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import faiss
 import numpy as np
@@ -47,16 +47,6 @@ class NearestNeighbours:
     def squared_distances(self) -> np.ndarray:
         """(Q, n) as they were found."""
         return self._distances
-
-
-def nearest_neighbours(
-    queries: np.ndarray, blocks: Iterable[tuple[np.ndarray, np.ndarray]], count: int
-) -> NearestNeighbours:
-    """The same over all blocks of a database, each of them descriptors and their indices."""
-    found = NearestNeighbours(queries, count)
-    for descriptors, indices in blocks:
-        found.add(descriptors, indices)
-    return found
 
 
 def nearest_allowed(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.extraction.many_images import Skipped
 from netvlad_ros.search import sheets
 from netvlad_ros.search.gallery import Answer, Gallery, Times
@@ -31,7 +32,7 @@ class SearchResults:
         self._folder = folder
         self._page: list[Answer] = []
         if folder is not None:
-            _make_folder(folder)
+            make_folder(folder)
 
     def add(self, answer: Answer) -> None:
         """Keeps an answer; draws a sheet when there are enough for one."""
@@ -102,10 +103,3 @@ def _query(answer: Answer) -> dict[str, Any]:
 
 def _skipped(each: Skipped) -> dict[str, str]:
     return {"image": each.name, "reason": each.problem}
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NetVLADError(f"{folder}: can't make this folder ({error.strerror}).") from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.worlds.camera import Camera, Pose, overlap
+from netvlad_ros.worlds.camera import Pose
 from netvlad_ros.worlds.conditions import Conditions, named, random_conditions
 from netvlad_ros.worlds.world import World
 
@@ -56,20 +56,3 @@ def conditions_of(name: str, seed: int, lap: int) -> Conditions:
     if name == RANDOM:
         return random_conditions(np.random.default_rng([seed, lap, 5]))
     return named(name, visit=lap)
-
-
-def same_places(
-    shots: Sequence[Shot], camera: Camera, radius_m: float = 5.0, min_overlap: float = 0.3
-) -> list[tuple[int, int]]:
-    """Pairs of shots, of different laps, that are near each other and whose views overlap."""
-    positions = np.array([shot.pose.position_m for shot in shots])
-    pairs = []
-    for later in shots:
-        near = (
-            np.linalg.norm(positions[: later.number] - positions[later.number], axis=1) <= radius_m
-        )
-        for earlier in np.flatnonzero(near).tolist():
-            other = shots[earlier]
-            if other.lap != later.lap and overlap(camera, other.pose, later.pose) >= min_overlap:
-                pairs.append((earlier, later.number))
-    return pairs

@@ -45,7 +45,6 @@ def test_the_radius_itself_is_inside_and_far_away_is_nothing():
     dataset = PlaceDataset("x", images(line(0.0, 25.0, 25.001, 1e7)), images(line(0.0, -1e6)))
     assert dataset.positives(0).tolist() == [0, 1]
     assert dataset.positives(1).tolist() == []
-    assert dataset.queries_with_positives.tolist() == [0]
     assert dataset.distances_m(0, np.array([1, 2])).tolist() == [25.0, 25.001]
 
 

@@ -65,16 +65,6 @@ def test_what_was_too_recent_can_not_be_missed():
     assert judge(first, TRUTH).closes_loop.tolist() == [False] * 5 + [True]
 
 
-def test_a_tolerance_accepts_the_neighbours_of_named_images():
-    first = first_matches([-1, -1, -1, 1, 2, 0])
-    assert judge(first, TRUTH).right.tolist() == [False] * 6
-    assert judge(first, TRUTH, tolerance_images=1).right.tolist() == [False] * 3 + [
-        True,
-        True,
-        False,
-    ]
-
-
 def test_only_matches_that_reach_the_similarity_are_reported():
     counts = precision_recall(judged((0.9, True, True), (0.7, False, True)), min_similarity=0.8)
     assert (counts.reported, counts.right, counts.loops) == (1, 1, 2)

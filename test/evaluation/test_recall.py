@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.evaluation.recall import hit_ranks, localization_recall, recall_at_n
-from netvlad_ros.index.nearest import NearestNeighbours, k_means, nearest_neighbours
+from netvlad_ros.index.nearest import NearestNeighbours, k_means
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +18,8 @@ def unit(count: int, dims: int = 16) -> np.ndarray:
 def test_recall_is_the_share_of_all_queries_with_a_positive_among_the_first():
     database, queries = unit(300), unit(80)
     positives = [np.flatnonzero(RNG.random(300) < 0.01) for _ in range(80)]
-    nearest = nearest_neighbours(queries, [(database, np.arange(300))], 20)
+    nearest = NearestNeighbours(queries, 20)
+    nearest.add(database, np.arange(300))
     recalls = recall_at_n(hit_ranks(nearest.indices, positives))
     distances = np.linalg.norm(queries[:, None] - database[None], axis=2)
     for n, recall in recalls.items():

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import WorldError
-from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.camera import Camera, overlap
 from netvlad_ros.worlds.conditions import named
 from netvlad_ros.worlds.scene import Paths
 from netvlad_ros.worlds.trajectories import TRAJECTORIES, trajectory
-from netvlad_ros.worlds.walks import Shot, same_places
+from netvlad_ros.worlds.walks import Shot
 
 SQUARE = Paths(
     np.array([[0.0, 0.0], [40.0, 0.0], [40.0, 30.0], [0.0, 30.0]]),
@@ -68,6 +68,23 @@ def test_laps_of_a_loop_use_other_lanes():
 def test_the_same_seed_goes_the_same_way():
     assert poses("random-walk", seed=3) == poses("random-walk", seed=3)
     assert poses("random-walk", seed=3) != poses("random-walk", seed=4)
+
+
+def same_places(
+    shots: list[Shot], camera: Camera, radius_m: float = 5.0, min_overlap: float = 0.3
+) -> list[tuple[int, int]]:
+    """Pairs of shots, of different laps, that are near each other and whose views overlap."""
+    positions = np.array([shot.pose.position_m for shot in shots])
+    pairs = []
+    for later in shots:
+        near = (
+            np.linalg.norm(positions[: later.number] - positions[later.number], axis=1) <= radius_m
+        )
+        for earlier in np.flatnonzero(near).tolist():
+            other = shots[earlier]
+            if other.lap != later.lap and overlap(camera, other.pose, later.pose) >= min_overlap:
+                pairs.append((earlier, later.number))
+    return pairs
 
 
 def test_revisits_of_the_same_place_overlap_and_the_pairs_are_of_different_laps():
