@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Readers of a bag's files, also of healthy ones that rosbags refuses or reads in part."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,12 +10,10 @@ from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionF
 from rosbags.rosbag2 import Reader as Reader2
 from rosbags.rosbag2 import reader, storage_mcap
 from rosbags.rosbag2.errors import ReaderError
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+# Python's own, or its backport, which rosbags brings along.
+from rosbags.rosbag2.reader import zstd  # type: ignore[attr-defined]
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 ZSTD_SUFFIX = ".zstd"
