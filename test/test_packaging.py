@@ -257,7 +257,7 @@ def test_after_colcon_build_the_executables_launch_files_and_configuration_are_w
             f.name for f in (overlay / "share/netvlad_ros" / folder).iterdir()
         }
     [installed] = overlay.glob("lib/python3*/site-packages/netvlad_ros")
-    assert (installed / "models" / SHIPPED_MODEL.name).is_file()
+    assert (installed / SHIPPED_MODEL.parent.name / SHIPPED_MODEL.name).is_file()
 
 
 # --- pip install, without ROS -------------------------------------------------------------------------
