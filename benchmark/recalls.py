@@ -14,7 +14,7 @@ from netvlad_ros.data.places import PlaceDataset
 from netvlad_ros.data.read_places import read_places, read_sequence
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.place_recognition import evaluate_places
-from netvlad_ros.evaluation.protocols import Protocol as Conditions
+from netvlad_ros.evaluation.protocols import SequenceProtocol
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
 from netvlad_ros.extraction.many_images import Extraction, all_descriptors
 from netvlad_ros.extraction.protocol import Extractor
@@ -61,7 +61,7 @@ class Loop:
             read_ground_truth(LOOP / "loop_closures.csv"),
         )
         found, kept = all_descriptors(images.images, extractor, None, Extraction())
-        conditions = Conditions(exclude_images=LOOP_EXCLUDED_IMAGES)
+        conditions = SequenceProtocol(exclude_images=LOOP_EXCLUDED_IMAGES)
         judged = evaluate_sequence(ImageSequence(found, kept + 1, truth=truth), conditions).judged
         return [float(right) for right in judged.right[judged.closes_loop]]
 

@@ -13,7 +13,7 @@ from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.data.read_places import read_places, read_sequence
 from netvlad_ros.errors import BagError, DatasetError, ModelError
 from netvlad_ros.quiet import quiet_start_up
-from netvlad_ros.training.image_samples import Skipped, place_images
+from netvlad_ros.training.image_samples import SkippedImages, place_images
 
 if TYPE_CHECKING:
     from netvlad_ros.model import NetVLADNetwork
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = load_model(arguments.model)
     size_px = arguments.size or _own_size(model) or (320, 240)
-    skipped = Skipped()
+    skipped = SkippedImages()
     images = place_images(places, size_px, arguments.seed, skipped)
     expected = min(len(places), -(-arguments.descriptors // arguments.per_image))
     descriptors = clusters.local_descriptors(

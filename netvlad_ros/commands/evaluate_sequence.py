@@ -30,7 +30,7 @@ from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.detections import detect_described
 from netvlad_ros.evaluation.extractors import open_extractor
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
-from netvlad_ros.evaluation.protocols import Protocol, named_protocol
+from netvlad_ros.evaluation.protocols import SequenceProtocol, named_protocol
 from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_keyframes, evaluate_sequence
@@ -239,7 +239,7 @@ def _sequence(images: PlaceImages, found: _Descriptors) -> ImageSequence:
     )
 
 
-def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[Protocol]:
+def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[SequenceProtocol]:
     """The named protocol, or the default one, with what the arguments change; one for each radius."""
     if arguments.keyframes:
         start = _protocol_of_detector(arguments)
@@ -247,7 +247,7 @@ def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[Proto
         start = named_protocol(arguments.protocol)
     else:
         has_window = arguments.exclude_images is not None or arguments.exclude_seconds is not None
-        start = Protocol(exclude_s=0.0 if has_window else DEFAULT_EXCLUDE_S)
+        start = SequenceProtocol(exclude_s=0.0 if has_window else DEFAULT_EXCLUDE_S)
         if not has_window and images.stamps_ns is None:
             raise DatasetError(
                 f"{arguments.sequence}: its images have no times, so say how many before each are too "
@@ -269,7 +269,7 @@ def _protocols(arguments: argparse.Namespace, images: PlaceImages) -> list[Proto
     return [dataclasses.replace(changed_protocol, radius_m=radius_m) for radius_m in radii]
 
 
-def _protocol_of_detector(arguments: argparse.Namespace) -> Protocol:
+def _protocol_of_detector(arguments: argparse.Namespace) -> SequenceProtocol:
     names = ("protocol", "exclude_images", "exclude_seconds", "both_directions", "dims")
     refused = [name for name in names if getattr(arguments, name) is not None]
     if refused:
@@ -279,7 +279,7 @@ def _protocol_of_detector(arguments: argparse.Namespace) -> Protocol:
             "extractor.descriptor_dims."
         )
     config = load_config(arguments.config, arguments.set)
-    return Protocol(exclude_s=config.database.exclude_recent_s, of_detector=True)
+    return SequenceProtocol(exclude_s=config.database.exclude_recent_s, of_detector=True)
 
 
 def _print(evaluated: EvaluatedSequence) -> None:

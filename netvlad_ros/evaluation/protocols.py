@@ -10,7 +10,7 @@ from netvlad_ros.errors import DatasetError
 
 
 @dataclass(frozen=True)
-class Protocol:
+class SequenceProtocol:
     """What decides whether a match is right, and what may be matched.
 
     radius_m:              how far the match may be; without positions, the ground truth lists what is right.
@@ -66,7 +66,7 @@ class Protocol:
 
 PROTOCOLS = {
     # uzh-rpg/netvlad_tf_open, tests/test_kitti.py and matlab/kitti_pr.m; its images are those of image_0.
-    "kitti00-netvlad_tf_open": Protocol(
+    "kitti00-netvlad_tf_open": SequenceProtocol(
         "kitti00-netvlad_tf_open",
         radius_m=5.0,
         radius_is_inside=False,
@@ -78,7 +78,7 @@ PROTOCOLS = {
 }
 
 
-def named_protocol(name: str) -> Protocol:
+def named_protocol(name: str) -> SequenceProtocol:
     """Raises DatasetError for a name that there is not."""
     if name not in PROTOCOLS:
         raise DatasetError(f"protocol {name}: expected one of {', '.join(PROTOCOLS)}.")

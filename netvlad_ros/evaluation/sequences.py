@@ -25,7 +25,7 @@ from netvlad_ros.evaluation.precision_recall import (
     precision_recall,
     precision_recall_curve,
 )
-from netvlad_ros.evaluation.protocols import Protocol
+from netvlad_ros.evaluation.protocols import SequenceProtocol
 from netvlad_ros.index.nearest import nearest_allowed
 
 # Every first match reaches this similarity; what has none is at minus infinity.
@@ -82,7 +82,7 @@ class SequenceResults:
     candidates:   what a detector reported, by the thresholds and stages of its configuration; else None.
     """
 
-    protocol: Protocol
+    protocol: SequenceProtocol
     conditions: str
     matches: np.ndarray
     judged: JudgedMatches
@@ -140,7 +140,7 @@ class SequenceResults:
         }
 
 
-def evaluate_sequence(sequence: ImageSequence, protocol: Protocol) -> SequenceResults:
+def evaluate_sequence(sequence: ImageSequence, protocol: SequenceProtocol) -> SequenceResults:
     """Looks up every image and counts. Raises DatasetError where the protocol asks for what is not known."""
     _refuse_unknown(sequence, protocol)
     matches, similarities = first_matches(sequence, protocol)
@@ -154,7 +154,7 @@ def evaluate_sequence(sequence: ImageSequence, protocol: Protocol) -> SequenceRe
 
 
 def evaluate_keyframes(
-    sequence: ImageSequence, protocol: Protocol, log: DetectionLog
+    sequence: ImageSequence, protocol: SequenceProtocol, log: DetectionLog
 ) -> SequenceResults:
     """Counts what a LoopDetector has found, as `netvlad replay` and the nodes do, and judges as above.
 
@@ -176,7 +176,7 @@ def evaluate_keyframes(
 
 def _counted(
     sequence: ImageSequence,
-    protocol: Protocol,
+    protocol: SequenceProtocol,
     matches: np.ndarray,
     similarities: np.ndarray,
     findable: Findable,
@@ -189,7 +189,9 @@ def _counted(
     return SequenceResults(protocol, conditions, matches, judged, curve, area)
 
 
-def first_matches(sequence: ImageSequence, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+def first_matches(
+    sequence: ImageSequence, protocol: SequenceProtocol
+) -> tuple[np.ndarray, np.ndarray]:
     """(N,) the nearest image that may be matched, -1 if there is none, and minus its squared distance.
 
     Of equal distances the earliest image counts. Memory is that of one block of distances.
@@ -203,7 +205,7 @@ def first_matches(sequence: ImageSequence, protocol: Protocol) -> tuple[np.ndarr
 
 
 def _allowed(
-    sequence: ImageSequence, protocol: Protocol, rows: slice, columns: slice
+    sequence: ImageSequence, protocol: SequenceProtocol, rows: slice, columns: slice
 ) -> np.ndarray:
     """(rows, columns): whether a query may be matched with an image."""
     numbers = sequence.numbers
@@ -216,7 +218,9 @@ def _allowed(
     )
 
 
-def _may_match(protocol: Protocol, images_ago: np.ndarray, ns_ago: np.ndarray | None) -> np.ndarray:
+def _may_match(
+    protocol: SequenceProtocol, images_ago: np.ndarray, ns_ago: np.ndarray | None
+) -> np.ndarray:
     """Whether images so many numbers and nanoseconds before their query may be matched."""
     if not protocol.causal:
         images_ago = np.abs(images_ago)
@@ -228,7 +232,7 @@ def _may_match(protocol: Protocol, images_ago: np.ndarray, ns_ago: np.ndarray | 
 
 
 def _judged(
-    sequence: ImageSequence, protocol: Protocol, matches: np.ndarray, findable: Findable
+    sequence: ImageSequence, protocol: SequenceProtocol, matches: np.ndarray, findable: Findable
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) whether the first match is right, and (N,) whether there was something to find."""
     right, closes_loop = np.zeros(len(matches), bool), np.zeros(len(matches), bool)
@@ -239,7 +243,7 @@ def _judged(
     return right, closes_loop
 
 
-def _same_places(sequence: ImageSequence, protocol: Protocol) -> Iterator[np.ndarray]:
+def _same_places(sequence: ImageSequence, protocol: SequenceProtocol) -> Iterator[np.ndarray]:
     """Per image all others of its place, whether or not they may be matched."""
     if sequence.truth is not None:
         yield from _listed(sequence, protocol, sequence.truth)
@@ -253,7 +257,7 @@ def _same_places(sequence: ImageSequence, protocol: Protocol) -> Iterator[np.nda
 
 
 def _looking_the_same_way(
-    sequence: ImageSequence, protocol: Protocol, query: int, same: np.ndarray
+    sequence: ImageSequence, protocol: SequenceProtocol, query: int, same: np.ndarray
 ) -> np.ndarray:
     headings = sequence.headings_rad
     if protocol.heading_tolerance_deg is None or headings is None:
@@ -263,7 +267,7 @@ def _looking_the_same_way(
 
 
 def _listed(
-    sequence: ImageSequence, protocol: Protocol, truth: GroundTruth
+    sequence: ImageSequence, protocol: SequenceProtocol, truth: GroundTruth
 ) -> Iterator[np.ndarray]:
     reach = np.arange(-protocol.tolerance_images, protocol.tolerance_images + 1)
     for number in sequence.numbers.tolist():
@@ -271,7 +275,7 @@ def _listed(
         yield np.flatnonzero(np.isin(sequence.numbers, (named[:, None] + reach).reshape(-1)))
 
 
-def _refuse_unknown(sequence: ImageSequence, protocol: Protocol) -> None:
+def _refuse_unknown(sequence: ImageSequence, protocol: SequenceProtocol) -> None:
     count, dims = sequence.descriptors.shape
     if sequence.truth is None and sequence.positions_m is None:
         raise DatasetError(

@@ -14,7 +14,7 @@ from netvlad_ros.data.shards import Shard, is_shard_folder, read_shards
 from netvlad_ros.training.augmentation import augmented
 from netvlad_ros.training.batches import BatchSource, TrainingBatch
 from netvlad_ros.training.config import WORLDS, DataConfig, TrainingConfig
-from netvlad_ros.training.image_samples import Skipped, place_images, rendered_images
+from netvlad_ros.training.image_samples import SkippedImages, place_images, rendered_images
 from netvlad_ros.training.mining import mined_tuples
 from netvlad_ros.training.prefetch import PreparedBatches
 from netvlad_ros.training.rendered import RenderedTuples
@@ -81,7 +81,7 @@ def _of_places(
     return TrainingData(
         _prepared(mined_tuples(dataset, config, folder), config),
         validation,
-        lambda seed: place_images(dataset.database, size_px, seed, Skipped()),
+        lambda seed: place_images(dataset.database, size_px, seed, SkippedImages()),
     )
 
 

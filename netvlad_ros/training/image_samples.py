@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Skipped:
+class SkippedImages:
     """Images that could not be used, each with the reason, and how many there are."""
 
     problems: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ def read_for_network(
 
 
 def place_images(
-    places: PlaceImages, size_px: tuple[int, int] | None, seed: int, skipped: Skipped
+    places: PlaceImages, size_px: tuple[int, int] | None, seed: int, skipped: SkippedImages
 ) -> Iterator[np.ndarray]:
     """Each image that can be used, uint8 RGB (H, W, 3), once."""
     for index in np.random.default_rng(seed).permutation(len(places)).tolist():

@@ -17,7 +17,7 @@ from netvlad_ros.errors import DatasetError, ImageError
 from netvlad_ros.training.batches import OTHER, SAME, UNKNOWN, TrainingBatch
 from netvlad_ros.training.config import MiningConfig, TrainingConfig, TupleConfig
 from netvlad_ros.training.distribution import task_name
-from netvlad_ros.training.image_samples import Skipped, read_for_network
+from netvlad_ros.training.image_samples import SkippedImages, read_for_network
 from netvlad_ros.training.place_descriptors import PlaceDescriptors
 from netvlad_ros.training.remembered import RememberedNegatives
 
@@ -73,7 +73,7 @@ class MinedTuples:
         self._tuples, self._mining = tuples or TupleConfig(), mining or MiningConfig()
         self._queries = self._usable_queries()
         self.queries_left_out = len(dataset.queries) - len(self._queries)
-        self.skipped = Skipped()
+        self.skipped = SkippedImages()
         self._broken: set[tuple[bool, int]] = set()
         self._descriptors = PlaceDescriptors(dataset, folder)
         self._remembered = RememberedNegatives()

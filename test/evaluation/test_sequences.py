@@ -16,7 +16,7 @@ from netvlad_ros.evaluation.precision_recall import (
     precision_recall,
     precision_recall_curve,
 )
-from netvlad_ros.evaluation.protocols import Protocol, named_protocol
+from netvlad_ros.evaluation.protocols import SequenceProtocol, named_protocol
 from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_sequence
 
@@ -122,7 +122,7 @@ def laps(**known: Any) -> ImageSequence:
 
 
 def test_first_matches_of_a_causal_search_are_earlier_and_old_enough():
-    results = evaluate_sequence(laps(), Protocol(radius_m=1.0, exclude_images=2))
+    results = evaluate_sequence(laps(), SequenceProtocol(radius_m=1.0, exclude_images=2))
     assert results.matches.tolist() == [-1, -1, -1, 0, 0, 1, 0, 3]
     assert results.judged.right.tolist() == [False] * 4 + [True, True, False, True]
     assert results.judged.closes_loop.tolist() == [False] * 4 + [True] * 4
@@ -132,32 +132,36 @@ def test_first_matches_of_a_causal_search_are_earlier_and_old_enough():
 
 def test_a_window_in_seconds_is_that_of_the_robot():
     """What is exactly as old as the window may be matched, as with database.exclude_recent_s."""
-    assert evaluate_sequence(laps(), Protocol(exclude_s=4.0)).matches.tolist() == [-1] * 4 + [
+    assert evaluate_sequence(laps(), SequenceProtocol(exclude_s=4.0)).matches.tolist() == [
+        -1
+    ] * 4 + [
         0,
         1,
         0,
         3,
     ]
-    assert evaluate_sequence(laps(), Protocol(exclude_s=4.5)).matches.tolist()[:5] == [-1] * 5
+    assert (
+        evaluate_sequence(laps(), SequenceProtocol(exclude_s=4.5)).matches.tolist()[:5] == [-1] * 5
+    )
 
 
 def test_later_images_count_only_where_the_protocol_says_so():
-    both = evaluate_sequence(laps(), Protocol(radius_m=1.0, exclude_images=2, causal=False))
+    both = evaluate_sequence(laps(), SequenceProtocol(radius_m=1.0, exclude_images=2, causal=False))
     assert both.matches[0] == 4
     assert both.judged.closes_loop.all()
 
 
 def test_the_radius_may_be_inside_or_outside():
-    inside = evaluate_sequence(laps(), Protocol(radius_m=10.0, exclude_images=3))
+    inside = evaluate_sequence(laps(), SequenceProtocol(radius_m=10.0, exclude_images=3))
     outside = evaluate_sequence(
-        laps(), Protocol(radius_m=10.0, exclude_images=3, radius_is_inside=False)
+        laps(), SequenceProtocol(radius_m=10.0, exclude_images=3, radius_is_inside=False)
     )
     shifted = laps(positions_m=np.array([[x, 0.0] for x in (0, 10, 20, 30, 10, 20, 30, 40)]))
     assert evaluate_sequence(
-        shifted, Protocol(radius_m=10.0, exclude_images=3)
+        shifted, SequenceProtocol(radius_m=10.0, exclude_images=3)
     ).judged.right.tolist()[4]
     assert not evaluate_sequence(
-        shifted, Protocol(radius_m=10.0, exclude_images=3, radius_is_inside=False)
+        shifted, SequenceProtocol(radius_m=10.0, exclude_images=3, radius_is_inside=False)
     ).judged.right.any()
     assert inside.judged.right.sum() == outside.judged.right.sum() == 3
 
@@ -166,7 +170,7 @@ def test_who_looks_the_other_way_is_not_right():
     headings = np.radians([0, 0, 0, 0, 0, 180, 0, 350])
     results = evaluate_sequence(
         laps(headings_rad=headings),
-        Protocol(radius_m=1.0, exclude_images=2, heading_tolerance_deg=20.0),
+        SequenceProtocol(radius_m=1.0, exclude_images=2, heading_tolerance_deg=20.0),
     )
     assert results.judged.right.tolist()[4:] == [True, False, False, True]
     assert results.judged.closes_loop.tolist()[4:] == [True, False, True, True]
@@ -175,9 +179,9 @@ def test_who_looks_the_other_way_is_not_right():
 def test_a_list_of_loops_stands_for_positions_and_skipped_images_keep_their_numbers():
     truth = {5: frozenset({1}), 6: frozenset({3}), 8: frozenset({4})}
     sequence = laps(positions_m=None, truth=truth)
-    exact = evaluate_sequence(sequence, Protocol(exclude_images=2))
+    exact = evaluate_sequence(sequence, SequenceProtocol(exclude_images=2))
     assert exact.judged.right.tolist()[4:] == [True, False, False, True]
-    tolerant = evaluate_sequence(sequence, Protocol(exclude_images=2, tolerance_images=1))
+    tolerant = evaluate_sequence(sequence, SequenceProtocol(exclude_images=2, tolerance_images=1))
     assert tolerant.judged.right.tolist()[4:] == [True, True, False, True]
     kept = np.array([0, 2, 3, 4, 5, 7])  # images 2 and 7 could not be used
     fewer = laps(
@@ -187,19 +191,19 @@ def test_a_list_of_loops_stands_for_positions_and_skipped_images_keep_their_numb
         descriptors=laps().descriptors[kept],
         stamps_ns=None,
     )
-    results = evaluate_sequence(fewer, Protocol(exclude_images=2))
+    results = evaluate_sequence(fewer, SequenceProtocol(exclude_images=2))
     assert results.judged.right.tolist() == [False, False, False, True, False, True]
 
 
 def test_every_figure_says_what_it_depends_on():
-    protocol = Protocol(
+    protocol = SequenceProtocol(
         "", 7.5, heading_tolerance_deg=30.0, exclude_images=5, exclude_s=2.0, descriptor_dims=64
     )
     assert protocol.conditions(from_list=False) == (
         "within 7.5 m, headings within 30°; the 5 images and 2 s before excluded; earlier images only; "
         "first 64 dimensions"
     )
-    assert Protocol(tolerance_images=2).conditions(from_list=True) == (
+    assert SequenceProtocol(tolerance_images=2).conditions(from_list=True) == (
         "listed in the ground truth, tolerance 2 images; no exclusion window; earlier images only; all "
         "dimensions"
     )
@@ -207,7 +211,7 @@ def test_every_figure_says_what_it_depends_on():
         "kitti00-netvlad_tf_open: nearer than 5 m, any heading; the 250 images before and after excluded; "
         "earlier and later images; first 128 dimensions"
     )
-    document = evaluate_sequence(laps(), Protocol(exclude_images=2)).to_json()
+    document = evaluate_sequence(laps(), SequenceProtocol(exclude_images=2)).to_json()
     assert len(document["figures"]) == 7
     for figure in document["figures"].values():
         assert figure["conditions"].startswith(
@@ -216,7 +220,7 @@ def test_every_figure_says_what_it_depends_on():
 
 
 def test_a_report_shows_curves_under_their_conditions(tmp_path: Path):
-    protocols = [Protocol(radius_m=radius_m, exclude_images=2) for radius_m in (1.0, 25.0)]
+    protocols = [SequenceProtocol(radius_m=radius_m, exclude_images=2) for radius_m in (1.0, 25.0)]
     results = [evaluate_sequence(laps(), protocol) for protocol in protocols]
     evaluated = EvaluatedSequence("laps", "made up", "x", None, np.arange(8), results)
     page, _ = write_sequence_report(tmp_path / "out", evaluated)
@@ -228,19 +232,27 @@ def test_a_report_shows_curves_under_their_conditions(tmp_path: Path):
 @pytest.mark.parametrize(
     ("known", "protocol", "says"),
     [
-        ({"positions_m": None}, Protocol(), "nobody knows where"),
-        ({"stamps_ns": None}, Protocol(exclude_s=1.0), "exclude a number of images instead"),
-        ({}, Protocol(heading_tolerance_deg=5.0), "have no headings"),
+        ({"positions_m": None}, SequenceProtocol(), "nobody knows where"),
+        (
+            {"stamps_ns": None},
+            SequenceProtocol(exclude_s=1.0),
+            "exclude a number of images instead",
+        ),
+        ({}, SequenceProtocol(heading_tolerance_deg=5.0), "have no headings"),
         (
             {},
-            Protocol(descriptor_dims=128),
+            SequenceProtocol(descriptor_dims=128),
             "the first 128 dimensions, and these descriptors have 4",
         ),
-        ({"truth": {2: frozenset({1})}}, Protocol(causal=False), "names earlier images only"),
+        (
+            {"truth": {2: frozenset({1})}},
+            SequenceProtocol(causal=False),
+            "names earlier images only",
+        ),
     ],
 )
 def test_what_a_protocol_asks_for_and_nobody_knows_is_one_sentence(
-    known: dict, protocol: Protocol, says: str
+    known: dict, protocol: SequenceProtocol, says: str
 ):
     with pytest.raises(DatasetError, match=says):
         evaluate_sequence(laps(**known), protocol)

@@ -9,7 +9,7 @@ import pytest
 
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.data.places import PlaceImages
-from netvlad_ros.training.image_samples import Skipped, place_images, rendered_images
+from netvlad_ros.training.image_samples import SkippedImages, place_images, rendered_images
 from netvlad_ros.worlds.camera import Camera
 from netvlad_ros.worlds.groups import GroupConfig
 from netvlad_ros.worlds.rendering import Rendering, render_missing, shards
@@ -27,14 +27,14 @@ def _places(folder: Path) -> PlaceImages:
 
 
 def test_images_of_places_come_once_each_in_a_random_order(tmp_path):
-    places, skipped = _places(tmp_path), Skipped()
+    places, skipped = _places(tmp_path), SkippedImages()
     order = [round((image.mean() - 5) / 20) for image in place_images(places, None, 1, skipped)]
     assert sorted(order) == [0, 1, 2, 5, 6, 7]
     assert order != sorted(order)
     assert skipped.count == 2
     assert any("3.png: expected an image" in problem for problem in skipped.problems)
     assert any("4.png: expected an image with something" in told for told in skipped.problems)
-    sizes = {image.shape for image in place_images(places, (64, 48), 1, Skipped())}
+    sizes = {image.shape for image in place_images(places, (64, 48), 1, SkippedImages())}
     assert sizes == {(48, 64, 3)}
 
 
