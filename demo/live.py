@@ -138,7 +138,7 @@ def play(playing: Playing, tell: Tell) -> Heard:
 def _refuse_gaps(listener: Listener, logs: Path) -> None:
     """Images may be dropped, which the nodes count; but whatever they said has to arrive here."""
     heard = len(listener.matches.keys() & listener.answers.keys() & listener.descriptors.keys())
-    said = max((answer.query.id for answer in listener.answers.values()), default=-1) + 1
+    said = max((answer.query.number for answer in listener.answers.values()), default=-1) + 1
     if heard < max(1, said):
         raise NetVLADError(
             f"heard {heard} of {said} answers; is this computer too busy? See {logs}/*.log, or run it again."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Starting, spinning and ending the processes that hold our nodes."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -59,8 +60,7 @@ def run(make_nodes: Sequence[Callable[[], Node]], arguments: Sequence[str] | Non
             raise
         return 0
     finally:
-        end(nodes)
-        stop.exit_soon()
+        end(nodes, stop.exit_soon)
 
 
 def initialise(arguments: list[str], **options: Any) -> None:
@@ -110,11 +110,13 @@ class StopSignal:
                     self._timer.cancel()
 
     def exit_soon(self) -> None:
-        """After a signal, the interpreter and what is loaded in it end soon."""
+        """After a signal, what does not save anything ends soon: nodes, whatever else is loaded."""
         if self.received.done():
             timer = threading.Timer(PATIENCE_S, os._exit, (0,))
             timer.daemon = True
             timer.start()
+            # TensorFlow takes seconds to be unloaded, when no timer runs any more; launch waits for five.
+            atexit.register(_leave)
 
     def _wait(self) -> None:
         os.read(self._pipe, 1)
@@ -130,10 +132,20 @@ class StopSignal:
         self._timer.start()
 
     def _exit(self, last: Callable[[], None]) -> None:
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        code = frame.f_code
+        place = f"{code.co_name} ({code.co_filename}:{frame.f_lineno})"
         try:
             last()
+            get_logger("netvlad_ros").warning(f"Ended without waiting any longer for {place}.")
         finally:
             os._exit(0)
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def spin(nodes: Sequence[Node], until: Future) -> None:
@@ -145,14 +157,18 @@ def spin(nodes: Sequence[Node], until: Future) -> None:
         executor.spin_until_future_complete(until)
 
 
-def end(nodes: Sequence[Node]) -> None:
-    """Closes and destroys the nodes; a second signal does not interrupt what they still have to save."""
+def end(nodes: Sequence[Node], closed: Callable[[], None] = lambda: None) -> None:
+    """Closes and destroys the nodes; a second signal does not interrupt what they still have to save.
+
+    closed: called in between, when all is saved.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.ExitStack() as stack:  # all of them, also if one fails
         stack.callback(rclpy.try_shutdown)
         for node in nodes:
             stack.callback(node.destroy_node)
+        stack.callback(closed)
         stack.callback(_close, nodes)
 
 

@@ -147,6 +147,9 @@ def test_a_map_is_saved_at_the_end_and_loaded_at_the_next_start(
     first.node.send(number)
     assert first.node.exit_code() == 0
     assert stored(path) == 2
+    assert f"2 keyframes saved to {path}" in first.node.output
+    assert "context is invalid" not in first.node.output
+    assert "Traceback" not in first.node.output
 
     second = drive(database__path=str(path))
     answer = second.visit(1, 5.0)

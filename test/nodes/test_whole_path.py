@@ -97,8 +97,11 @@ def test_the_nodes_find_what_replay_finds_and_most_of_the_loops(
     offline = replayed(bag, genuine_model, tmp_path, PARAMETERS)["queries"]
     assert len(answers) == len(offline)
     for answer, query in zip(answers, offline, strict=True):
-        assert (answer.query.id, stamp_ns(answer.header)) == (query["keyframe"], query["stamp_ns"])
-        found = [(each.match.id, each.rank) for each in answer.candidates]
+        assert (answer.query.number, stamp_ns(answer.header)) == (
+            query["keyframe"],
+            query["stamp_ns"],
+        )
+        found = [(each.match.number, each.rank) for each in answer.candidates]
         assert found == [(each["keyframe"], each["rank"]) for each in query["candidates"]]
         similarities = [each.similarity for each in answer.candidates]
         expected = [each["similarity"] for each in query["candidates"]]
@@ -113,7 +116,7 @@ def correct_first_candidates(answers: list[LoopClosureCandidates], shared: Path)
             int(row["query_image"]): row["matching_images"].split() for row in csv.DictReader(file)
         }
     firsts = {
-        answer.query.id + 1: answer.candidates[0].match.id + 1
+        answer.query.number + 1: answer.candidates[0].match.number + 1
         for answer in answers
         if answer.candidates
     }
