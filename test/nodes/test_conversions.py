@@ -11,6 +11,8 @@ from netvlad_ros.keyframe import Stream
 from netvlad_ros.msg import GlobalDescriptor
 from netvlad_ros.nodes.conversions import calibration_from, descriptor_message
 
+pytestmark = pytest.mark.needs("rclpy")
+
 
 def described(calibration: Calibration | None) -> GlobalDescriptor:
     descriptor = np.array([0.6, 0.8], np.float32)
