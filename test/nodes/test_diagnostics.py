@@ -16,6 +16,7 @@ from live_nodes import (
     stamp,
 )
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
@@ -136,12 +137,44 @@ def test_no_matches_while_the_robot_stands_still_is_no_warning(start: Start, ros
     node.until(lambda: node.says("working"))
 
 
-@pytest.mark.parametrize("program", ["keyframe_database_node", "loop_closure_node"])
-def test_without_a_clock_a_node_on_simulated_time_reports_and_warns(
-    program: str, start: Start
+def test_a_node_on_simulated_time_says_that_it_stands_still_until_there_is_a_clock(
+    start: Start, ros: Ros
 ) -> None:
-    node = start(program, SOON | {"use_sim_time": True})
-    node.until(lambda: node.says("nothing arrived on"))
+    node = start("keyframe_database_node", SOON | {"use_sim_time": True})
+    descriptors = ros.publisher(GlobalDescriptor, node.topic("global_descriptor"))
+    words = ("use_sim_time is true", "time stands still at 0", "--clock")
+    node.until(lambda: node.says(*words, "nobody publishes /clock", "nothing arrived on"))
+    assert node.status().level == 1
+    (line,) = [each for each in node.lines("WARN") if "nobody publishes /clock" in each]
+    assert all(word in line for word in words)
+    clock = ros.publisher(Clock, "/clock")
+    node.until(lambda: node.says(*words, "test sends nothing on /clock"))
+    message = Clock(clock=stamp(5 * 1_000_000_000))
+    node.until(lambda: not node.says("use_sim_time"), lambda: clock.publish(message))
+    assert node.says("nothing arrived on")  # what else is wrong is still said
+    for publisher in (clock, descriptors):
+        ros.node.destroy_publisher(publisher)
+
+
+def test_an_image_without_a_stamp_is_refused_while_simulated_time_stands_still(
+    start: Start, model: Path, ros: Ros
+) -> None:
+    node = start("descriptor_node", {"use_sim_time": True, "extractor.model": str(model)})
+    node.until_ready()
+    descriptors = ros.listen(GlobalDescriptor, node.topic("global_descriptor"))
+    images = ros.publisher(Image, node.topic("image"))
+
+    def send() -> None:
+        images.publish(raw_image(picture()))
+
+    node.until(lambda: node.says("image refused: it has no stamp", "/clock", "header.stamp"), send)
+    assert node.status().level == 2
+    assert descriptors == []
+    clock = ros.publisher(Clock, "/clock")
+    now = stamp(7 * 1_000_000_000)
+    node.until(lambda: descriptors, lambda: (clock.publish(Clock(clock=now)), send()))
+    assert descriptors[0].header.stamp == now
+    ros.node.destroy_publisher(clock)
 
 
 def test_a_database_on_simulated_time_saves_without_a_clock(start: Start, tmp_path: Path) -> None:
