@@ -172,7 +172,12 @@ def test_an_image_without_a_stamp_is_refused_while_simulated_time_stands_still(
     assert descriptors == []
     clock = ros.publisher(Clock, "/clock")
     now = stamp(7 * 1_000_000_000)
-    node.until(lambda: descriptors, lambda: (clock.publish(Clock(clock=now)), send()))
+
+    def send_with_clock() -> None:
+        clock.publish(Clock(clock=now))
+        send()
+
+    node.until(lambda: descriptors, send_with_clock)
     assert descriptors[0].header.stamp == now
     ros.node.destroy_publisher(clock)
 
