@@ -26,6 +26,8 @@ from netvlad_ros.nodes.transport import use_large_message_transport
 
 # After a signal, whatever hangs gets so long before the process ends without it; saving gets any time.
 PATIENCE_S = 4.0
+# While nodes start there is nothing to save, only TensorFlow's import to wait for.
+START_PATIENCE_S = 1.0
 
 USAGE = """usage: ros2 run netvlad_ros {program} [--ros-args [-p SECTION.NAME:=VALUE] [--params-file FILE]
                                    [-r TOPIC:=OTHER] [-r __ns:=/NAMESPACE]]
@@ -45,10 +47,10 @@ def run(make_nodes: Sequence[Callable[[], Node]], arguments: Sequence[str] | Non
     try:
         initialise(words, signal_handler_options=SignalHandlerOptions.NO)
         logging.getLogger("netvlad_ros").addHandler(RosLogHandler())
-        with stop.limit():  # nothing has to be saved yet
+        with stop.limit(START_PATIENCE_S):
             for make_node in make_nodes:
                 nodes.append(make_node())
-        with stop.limit(lambda: _close(nodes)):
+        with stop.limit(PATIENCE_S, lambda: _close(nodes)):
             spin(nodes, stop.received)
         return 0
     except (NetVLADError, ParameterException) as error:
@@ -85,7 +87,7 @@ class StopSignal:
         self.received: Future = Future()
         self._limited = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._at_limit: Callable[[], None] | None = None
+        self._at_limit: tuple[float, Callable[[], None]] | None = None
         self._pipe, written = os.pipe()
         os.set_blocking(written, False)
         signal.set_wakeup_fd(written, warn_on_full_buffer=False)
@@ -95,10 +97,10 @@ class StopSignal:
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
 
     @contextlib.contextmanager
-    def limit(self, last: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """What is inside ends soon after a signal; otherwise last() is called, and the process ends."""
+    def limit(self, patience_s: float, last: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """What is inside gets so long after a signal; then last() is called, and the process ends."""
         with self._limited:
-            self._at_limit = last
+            self._at_limit = patience_s, last
             if self.received.done():
                 self._start_timer()
         try:
@@ -127,7 +129,8 @@ class StopSignal:
 
     def _start_timer(self) -> None:
         assert self._at_limit is not None
-        self._timer = threading.Timer(PATIENCE_S, self._exit, (self._at_limit,))
+        patience_s, last = self._at_limit
+        self._timer = threading.Timer(patience_s, self._exit, (last,))
         self._timer.daemon = True
         self._timer.start()
 
