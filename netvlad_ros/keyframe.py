@@ -21,6 +21,8 @@ class Stream:
 
 
 ONLY_STREAM = Stream()
+# A camera whose name changes with every image must not fill the memory.
+MAX_STREAMS = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 """`netvlad convert-bag`: a bag with our messages of the first format as one with those of today."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise BagError(
             f"{arguments.bag}: can't be read; expected the folder of a rosbag2 recording."
         )
+    is_new = not arguments.output.exists()
     try:
         with Reader(arguments.bag) as reader:
             converted = _copy(reader, arguments.output, old)
+    except BagError:
+        if is_new:
+            shutil.rmtree(arguments.output)
+        raise
     except ReaderError as error:
         raise BagError(f"{arguments.bag}: can't be read ({error}).") from None
     except (WriterError, OSError) as error:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Our messages of the first format, in which keyframes were numbered, as those of today."""
 
+import contextlib
 import math
 import os
 import sys
@@ -95,6 +96,11 @@ class OldMessages:
         try:
             message = self._old.deserialize_cdr(data, kind)
         except Exception as error:  # rosbags raises a dozen kinds for bytes that do not fit
+            with contextlib.suppress(
+                Exception
+            ):  # of today, in a bag that knows no hashes, as of Humble
+                self.store.deserialize_cdr(data, kind)
+                return data
             raise BagError(
                 f"{topic}: a message of {kind} is damaged, or of no format that is known here ({error})."
             ) from None

@@ -149,8 +149,11 @@ class _Block:
 
     def rows_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The row of each id, and whether it is in here."""
-        rows = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
-        return rows, self.ids[rows] == ids
+        own = self.ids  # once: another thread may be adding
+        if not len(own):
+            return np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
+        rows = np.minimum(np.searchsorted(own, ids), len(own) - 1)
+        return rows, own[rows] == ids
 
     def scan(self, vector: np.ndarray, wanted: int, excluded: np.ndarray | None) -> _Scan:
         allowed = self._allowed(excluded)

@@ -80,7 +80,9 @@ class KeyframeDatabaseNode(Node):
     def close(self) -> None:
         """Saves what is not saved yet; to a file beside the configured one if that one refuses it."""
         self._writer.shutdown()
-        if self._store is None:
+        if self._store is None or not len(
+            self._database
+        ):  # one that was reset replaces no map unasked
             return
         for store in (self._store, self._beside(self._store)):
             if not self._database.has_unsaved_changes(store):
@@ -203,7 +205,7 @@ class KeyframeDatabaseNode(Node):
 
     async def _reset(self) -> str:
         self._database.reset()
-        return "the database is empty; the file is as it was until the next save or autosave"
+        return "the database is empty; the file is as it was until the next save, or autosave of a keyframe"
 
     def _load_at_start(self) -> None:
         """A file that can't be read is reported and left alone; the drive goes to another one.
@@ -228,7 +230,8 @@ class KeyframeDatabaseNode(Node):
         """The store of a file, one for each, as it knows what it holds."""
         if not path:
             return None
-        file = Path(os.path.expanduser(path))  # noqa: PTH111 - never raises
+        # One name for a file; os.path, because it never raises.
+        file = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
         return self._stores.setdefault(file, SqliteStore(file))
 
     def _beside(self, store: SqliteStore) -> SqliteStore:

@@ -4,7 +4,9 @@
 import itertools
 import logging
 import uuid
-from collections import Counter, deque
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +18,7 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError, DescriptorError
 from netvlad_ros.index.exact import ExactIndex
 from netvlad_ros.index.vector_index import VectorIndex
-from netvlad_ros.keyframe import ONLY_STREAM, Keyframe, Match, Session, Stream
+from netvlad_ros.keyframe import MAX_STREAMS, ONLY_STREAM, Keyframe, Match, Session, Stream
 from netvlad_ros.retrieval.keyframe_selector import KeyframeSelector
 from netvlad_ros.retrieval.query import Query, Recent
 from netvlad_ros.retrieval.stream_clock import StreamClock, Tick
@@ -29,8 +31,6 @@ LATE = "its stamp is repeated, or earlier than that of an image before"
 LENGTH_TOLERANCE = 1e-3
 # Of the keyframes that are left out, only so many newest ones are compared, to show the most similar.
 RECENT_SHOWN = 500
-# A camera whose name changes with every image must not fill the memory.
-MAX_STREAMS = 1000
 # Keyframes are handed to a store so many at a time.
 BLOCK_ROWS = 4096
 
@@ -100,21 +100,23 @@ class KeyframeDatabase:
         """
         self._refuse_unfit(descriptor, fingerprint)
         state = self._stream(stream)
-        tick = state.clock.tick(stamp_ns, received_ns)
-        if tick is not None and tick.jumped_ns:
-            _tell_jump(tick)
-        reason = state.selector.select(descriptor, tick.drive_ns) if tick else LATE
-        if tick is None or reason:
-            self.passed_over[reason] += 1
-            self.last_image = f"is no keyframe: {reason}"
+        tick, robot = state.clock.tick(stamp_ns, received_ns), self._robot(stream.robot)
+        if tick is None:
+            self._pass_over(LATE)
             return None
-        index, robot = self._index_for(fingerprint, len(descriptor)), self._robot(stream.robot)
+        robot.drive_ns = max(robot.drive_ns, tick.drive_ns)
+        if tick.jumped_ns:
+            _tell_jump(tick)
+        if reason := state.selector.select(descriptor, tick.drive_ns):
+            self._pass_over(reason)
+            return None
+        index = self._index_for(fingerprint, len(descriptor))
         keyframe = Keyframe(tick.session, state.next_number(tick.session), int(stamp_ns))
-        matches, recent = self._search(index, descriptor, robot, tick.drive_ns)
+        matches, recent = self._search(index, descriptor, robot)
         searched = len(self) - recent.count
         query = Query(keyframe, matches, recent, searched, state.queries, fingerprint, calibration)
         state.queries += 1
-        robot.saw(self._add([keyframe], descriptor[None]), tick.drive_ns)
+        robot.saw(self._add([keyframe], descriptor[None]))
         self.last_image = f"became keyframe {keyframe}"
         return query
 
@@ -206,6 +208,10 @@ class KeyframeDatabase:
                 "use the model (and input size) it was made with, or another database file."
             )
 
+    def _pass_over(self, reason: str) -> None:
+        self.passed_over[reason] += 1
+        self.last_image = f"is no keyframe: {reason}"
+
     def _index_for(self, fingerprint: str, dims: int) -> VectorIndex:
         """The index, made for these descriptors as long as it holds none."""
         if self._index is None or not len(self):
@@ -231,11 +237,11 @@ class KeyframeDatabase:
         return self._robots.setdefault(robot, _RobotState())
 
     def _search(
-        self, index: VectorIndex, descriptor: np.ndarray, robot: "_RobotState", drive_ns: int
+        self, index: VectorIndex, descriptor: np.ndarray, robot: "_RobotState"
     ) -> tuple[list[Match], Recent]:
         """The best matches without what this robot saw a moment ago, which would take all the places."""
         exclude_s = self.config.database.exclude_recent_s
-        recent = robot.recent(drive_ns, exclude_s)
+        recent = robot.recent(exclude_s)
         ids, similarities = index.search(descriptor, self.config.database.max_matches, recent)
         matches = [
             Match(self._keyframes[i], similarity)
@@ -247,7 +253,7 @@ class KeyframeDatabase:
         alike = np.einsum("nd,d->n", index.vectors(shown), descriptor)
         best = int(shown[alike.argmax()])
         match = Match(self._keyframes[best], float(alike.max()))
-        return matches, Recent(len(recent), exclude_s, match, robot.age_s(best, drive_ns))
+        return matches, Recent(len(recent), exclude_s, match, robot.age_s(best))
 
     def _add(self, keyframes: Iterable[Keyframe], descriptors: np.ndarray) -> int:
         """Returns the id of the first one in the index."""
@@ -349,22 +355,23 @@ class _RobotState:
     """What a robot saw a moment ago, by any of its cameras: ids in the index, and when by time of drive."""
 
     drive_ns: int = 0
-    _seen: deque[tuple[int, int]] = field(default_factory=deque)
+    _ids: array = field(default_factory=lambda: array("q"))  # both ascend
+    _seen_ns: array = field(default_factory=lambda: array("q"))
 
-    def saw(self, keyframe_id: int, drive_ns: int) -> None:
-        self._seen.append((keyframe_id, drive_ns))
+    def saw(self, keyframe_id: int) -> None:
+        self._ids.append(keyframe_id)
+        self._seen_ns.append(self.drive_ns)
 
-    def recent(self, drive_ns: int, exclude_s: float) -> np.ndarray:
-        """(n,) ids, ascending; what is older is forgotten."""
-        self.drive_ns = max(self.drive_ns, drive_ns)
+    def recent(self, exclude_s: float) -> np.ndarray:
+        """(n,) ids, ascending."""
         limit_ns = self.drive_ns - round(exclude_s * NANOSECONDS)
-        while self._seen and self._seen[0][1] <= limit_ns:
-            self._seen.popleft()
-        return np.array([keyframe_id for keyframe_id, _ in self._seen], np.int64)
+        return np.array(self._ids[bisect_right(self._seen_ns, limit_ns) :], np.int64)
 
-    def age_s(self, keyframe_id: int, drive_ns: int) -> float:
-        seen_ns = next(seen for each, seen in self._seen if each == keyframe_id)
-        return (drive_ns - seen_ns) / NANOSECONDS
+    def age_s(self, keyframe_id: int) -> float:
+        seen_ns = self._seen_ns[bisect_left(self._ids, keyframe_id)]
+        return (self.drive_ns - seen_ns) / NANOSECONDS
 
     def forget(self, keyframe_ids: set[int]) -> None:
-        self._seen = deque(each for each in self._seen if each[0] not in keyframe_ids)
+        kept = [i for i, each in enumerate(self._ids) if each not in keyframe_ids]
+        self._ids = array("q", [self._ids[i] for i in kept])
+        self._seen_ns = array("q", [self._seen_ns[i] for i in kept])

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.config import CandidateConfig
-from netvlad_ros.keyframe import Keyframe, Match, Stream
+from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match, Stream
 from netvlad_ros.retrieval.query import Query
 
 
@@ -79,13 +79,15 @@ class ConsistencyStage:
         """See Stage."""
         wanted = context.config.min_consistent_queries
         stream = query.keyframe.session.stream
-        last_number, earlier = self._streams.get(stream, (-1, {}))
+        last_number, earlier = self._streams.pop(stream, (-1, {}))
         if query.number <= last_number:  # the database began anew
             earlier = {}
         places = [query.matches[index].keyframe for index in context.passed]
         before = _most_near(places, earlier, context.config.max_keyframe_gap)
         found = {place: min(1 + before[place], wanted) for place in places}
         self._streams[stream] = query.number, found
+        if len(self._streams) > MAX_STREAMS:  # the one that was silent longest
+            del self._streams[next(iter(self._streams))]
         return [self._verdict(match, found, wanted) for match in query.matches]
 
     def _verdict(self, match: Match, found: Mapping[Keyframe, int], wanted: int) -> Verdict:

@@ -58,6 +58,8 @@ class StreamClock:
         self._drive_ns = drive_ns
         self._step_ns = 0  # of the last two images that followed each other
         self._rates: deque[float] = deque(maxlen=RATE_SAMPLES)
+        self._stepped_ns = self._passed_ns = 0  # since the last of these samples
+        self._jumps: list[float] = []  # rates of steps ahead that followed each other
 
     def tick(self, stamp_ns: int, received_ns: int | None = None) -> Tick | None:
         """Takes in the next image; None if its stamp is repeated or slightly late.
@@ -79,6 +81,7 @@ class StreamClock:
             return None
         expected_ns = self._expected(passed_ns)
         self._drive_ns += self._step_ns if expected_ns is None else expected_ns
+        self._learn_from_jump(stamp_ns - last.stamp_ns, passed_ns)
         return self._begin(stamp_ns, received_ns, stamp_ns - last.stamp_ns)
 
     def _begin(self, stamp_ns: int, received_ns: int | None, jumped_ns: int = 0) -> Tick:
@@ -88,9 +91,9 @@ class StreamClock:
         return Tick(session, self._drive_ns, jumped_ns)
 
     def _continued(self, stamp_ns: int, passed_ns: int | None) -> _Clock | None:
-        """The clock that has to step least to show this stamp next; of equal ones the last."""
+        """The clock whose step differs least from what was driven since; of equal ones the last."""
         steps = [
-            (stamp_ns - clock.stamp_ns, -number)
+            (abs(stamp_ns - clock.stamp_ns - (self._drive_ns - clock.drive_ns)), -number)
             for number, clock in enumerate(self._clocks)
             if stamp_ns - clock.stamp_ns > 0 and not self._was_set(clock, stamp_ns, passed_ns)
         ]
@@ -109,14 +112,34 @@ class StreamClock:
         """By how much stamps should have gone on, at the speed at which a recording is played."""
         if passed_ns is None:
             return None
-        return round(passed_ns * (statistics.median(self._rates) if self._rates else 1.0))
+        return round(passed_ns * self._rate())
+
+    def _rate(self) -> float:
+        if self._rates:
+            return statistics.median(self._rates)
+        return self._stepped_ns / self._passed_ns if self._passed_ns else 1.0
+
+    def _learn_rate(self, step_ns: int, passed_ns: int | None) -> None:
+        """Over a second or more, as images may come in bursts."""
+        self._jumps = []
+        if not passed_ns:
+            return
+        self._stepped_ns += step_ns
+        self._passed_ns += passed_ns
+        if self._passed_ns >= NANOSECONDS:
+            self._rates.append(self._stepped_ns / self._passed_ns)
+            self._stepped_ns = self._passed_ns = 0
+
+    def _learn_from_jump(self, step_ns: int, passed_ns: int | None) -> None:
+        """Images that all are further apart than expected show a recording that is played faster."""
+        self._jumps = [*self._jumps, step_ns / passed_ns] if passed_ns and step_ns > 0 else []
+        if len(self._jumps) == 3 and max(self._jumps) < 1.5 * min(self._jumps):
+            self._rates.append(statistics.median(self._jumps))
 
     def _follow(self, clock: _Clock, stamp_ns: int, received_ns: int | None) -> None:
         step_ns = stamp_ns - clock.stamp_ns
         self._drive_ns += self._driven(clock, step_ns, received_ns)
-        passed_ns = _passed(clock, received_ns)
-        if passed_ns:
-            self._rates.append(step_ns / passed_ns)
+        self._learn_rate(step_ns, _passed(clock, received_ns))
         clock.stamp_ns, clock.received_ns, clock.drive_ns = stamp_ns, received_ns, self._drive_ns
         self._clocks.remove(clock)
         self._clocks.append(clock)

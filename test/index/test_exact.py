@@ -2,6 +2,8 @@
 """The exact index finds exactly what comparing with every single vector finds."""
 
 import random
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -197,3 +199,30 @@ def test_memory_is_given_back_when_all_is_removed():
     index.remove(np.arange(200))
     assert index.size_bytes == 0
     assert found(index, unit(np.ones(64)), 3) == []
+
+
+def test_another_thread_may_read_while_vectors_are_added(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 8 * 3)
+    rows = random_rows(np.random.default_rng(7), 600, 8)
+    index, done, errors = ExactIndex(8), threading.Event(), []
+
+    def read() -> None:
+        while not done.is_set():
+            count = len(index)
+            try:
+                assert np.array_equal(index.vectors(np.arange(count)), rows[:count])
+            except Exception as error:
+                errors.append(error)
+
+    reader = threading.Thread(target=read)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        reader.start()
+        for number, row in enumerate(rows):
+            index.add(np.array([number]), row[None])
+    finally:
+        done.set()
+        reader.join()
+        sys.setswitchinterval(interval_s)
+    assert errors == []

@@ -191,6 +191,18 @@ def test_services_save_load_and_reset(drive: Callable[..., Drive], tmp_path: Pat
     assert one.visit(1, 103.0).matches[0].keyframe.number == 0
 
 
+def test_a_reset_before_the_end_leaves_the_saved_map(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    one = drive(database__path=str(path))
+    one.visit(1, 100.0)
+    assert one.node.call("save").success
+    assert one.node.call("reset").success
+    assert one.node.end() == 0
+    assert stored(path) == 1
+
+
 def test_without_a_path_save_says_which_parameter_to_set(drive: Callable[..., Drive]) -> None:
     one = drive()
     one.visit(1, 100.0)

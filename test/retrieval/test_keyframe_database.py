@@ -11,8 +11,8 @@ import pytest
 
 from netvlad_ros.config import Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DatabaseError, DescriptorError
-from netvlad_ros.keyframe import Keyframe, Stream
-from netvlad_ros.retrieval.database import LATE, MAX_STREAMS, KeyframeDatabase
+from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Stream
+from netvlad_ros.retrieval.database import LATE, KeyframeDatabase
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.store.sqlite_store import SqliteStore
 
@@ -364,6 +364,31 @@ def test_cameras_of_one_robot_hold_back_what_the_robot_saw_a_moment_ago():
     assert query.recent.count == 23 - 4
     assert query.recent.best is not None
     assert query.recent.best.keyframe.session.stream == left
+
+
+def test_a_camera_that_starts_while_the_robot_stands_still_matches_nothing_recent():
+    """The other one makes no keyframes meanwhile, but time goes on."""
+    database = KeyframeDatabase(configured(recent_s=30.0, change=0.01))
+    front, rear = Stream("spot", "front"), Stream("spot", "rear")
+    for second in range(300):
+        database.observe(place(0), second * SECOND, "model", front)
+    for second in range(300, 400):
+        database.observe(place(second // 35), second * SECOND, "model", front)
+        query = database.observe(place(second), second * SECOND, "model", rear)
+        assert query is not None
+        ages_s = [second - match.keyframe.stamp_ns / SECOND for match in query.matches]
+        assert min(ages_s, default=30.0) >= 30.0
+        assert query.recent.best is None or 0.0 <= query.recent.best_age_s < 30.0
+
+
+def test_a_longer_exclusion_holds_at_once():
+    database = KeyframeDatabase(configured(recent_s=10.0))
+    drive(database, list(range(100)))
+    database.configure(configured(recent_s=50.0))
+    (query,) = drive(database, [5], start_s=100.0)
+    assert query is not None
+    assert query.recent.count == 49
+    assert query.searched == 51
 
 
 def test_each_camera_chooses_its_own_keyframes():

@@ -110,3 +110,26 @@ def test_images_that_waited_in_a_queue_are_in_order():
 def test_where_nobody_knows_of_arrivals_only_more_than_an_hour_is_a_clock_that_was_set():
     assert sessions(ticks([0.0, 1.0, 3600.0])) == {0}
     assert sessions(ticks([0.0, 1.0, 3602.0])) == {0, 1}
+
+
+def test_a_clock_that_was_set_back_stays_in_its_new_session():
+    """When it passes the time at which it was set, it is still another clock than before."""
+    found = ticks([i - (20.0 if i >= 100 else 0.0) for i in range(200)], range(200))
+    assert [each[0] for each in found if each] == [0] * 100 + [1] * 100
+    assert last_drive_s(found) == pytest.approx(199.0)
+
+
+def test_a_burst_after_a_blocked_network_is_no_speed_of_playing():
+    stamps_s = [i / 10 for i in range(400)]
+    arrivals_s = [max(s, 21.0 + s / 1e5) if 20.0 <= s <= 21.0 else s for s in stamps_s]
+    ahead = [s + (120.0 if s > 21.0 else 0.0) for s in stamps_s]
+    found = ticks(ahead, arrivals_s)
+    assert sessions(found) == {0, 1}
+    assert last_drive_s(found) == pytest.approx(39.9, abs=1.0)
+
+
+def test_a_slow_camera_played_fast_is_no_clock_that_is_set_with_every_image():
+    stamps_s = [30.0 * i for i in range(100)]
+    found = ticks(stamps_s, [s / 10 for s in stamps_s])
+    assert len(sessions(found)) <= 4
+    assert last_drive_s(found) == pytest.approx(2970.0, abs=100.0)
