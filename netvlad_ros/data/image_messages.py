@@ -154,9 +154,9 @@ def _known(encoding: str, camera: CameraConfig) -> Pixel:
             "expected a colour or grey image: choose another topic of this camera."
         )
     near = difflib.get_close_matches(encoding.lower(), ENCODINGS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = f"did you mean {near[0]}? Supported" if near else "supported"
     raise ImageError(
-        f"image encoding {encoding[:40]!r} is not supported; {hint}Supported are {', '.join(ENCODINGS)}."
+        f"image encoding {encoding[:40]!r} is not supported; {hint} are {', '.join(ENCODINGS)}."
     )
 
 

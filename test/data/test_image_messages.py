@@ -309,7 +309,7 @@ def test_bytes_behind_the_last_row_are_ignored() -> None:
         (raw("yuyv", picture(4, 3, 2)), "even width"),
         (raw("RGB8", picture(4, 4, 3)), "did you mean rgb8"),
         (raw("bayer_rgbg8", picture(4, 4)), "did you mean bayer_"),
-        (raw("", picture(4, 4)), "Supported are rgb8, bgr8"),
+        (raw("", picture(4, 4)), "supported are rgb8, bgr8"),
         (raw("32FC1", np.full((4, 4), np.nan, np.float32)), "depth, not a picture"),
         (raw("16SC1", picture(4, 4)), "depth, not a picture"),
     ],
