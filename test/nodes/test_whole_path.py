@@ -80,6 +80,7 @@ def played(
     return answers
 
 
+@pytest.mark.slow
 def test_the_nodes_find_what_replay_finds_and_most_of_the_loops(
     ros: Ros,
     start: Callable[..., NodeProcess],

@@ -243,6 +243,7 @@ print(len(content(Path({str(path)!r}))[1]))
                 if header == right[0]:  # which had no checksum
                     assert (header, found, rows) == right
 
+    @pytest.mark.slow
     def test_a_process_that_is_killed_in_the_middle_of_it_loses_nothing(self, path: Path):
         """Also when part of it has reached the file already, as SQLite's memory is too small for all."""
         grow_version_1(path, 1500)
