@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Descriptors are kept, looked up and stored, whatever comes in and however the process ends."""
 
+import os
 import resource
 import signal
 import sqlite3
@@ -189,6 +190,20 @@ def test_services_save_load_and_reset(drive: Callable[..., Drive], tmp_path: Pat
     assert one.node.call("reset").success
     assert one.node.call("load").success
     assert one.visit(1, 103.0).matches[0].keyframe.number == 0
+
+
+def test_a_file_is_the_same_by_a_relative_and_an_absolute_name(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    one = drive(database__path=os.path.relpath(path))
+    one.visit(1, 100.0)
+    assert one.node.call("save").success
+    assert one.node.set("database.path", str(path)).successful
+    one.visit(2, 101.0)
+    assert one.node.call("save").message == f"2 keyframes saved to {path}"
+    assert one.node.end() == 0
+    assert stored(path) == 2
 
 
 def test_a_reset_before_the_end_leaves_the_saved_map(

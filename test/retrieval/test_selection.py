@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.config import CandidateConfig
-from netvlad_ros.keyframe import Keyframe, Match, Session, Stream
+from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match, Session, Stream
 from netvlad_ros.retrieval.query import Query, Recent
 from netvlad_ros.retrieval.selection import CandidateSelector, Selection
 from netvlad_ros.retrieval.stages import ConsistencyStage, Context, Decision, Verdict
@@ -257,6 +257,13 @@ class TestConsistency:
         for number, (session, wanted) in enumerate([(left, []), (right, []), (left, [20])]):
             selection = selector.select(query(number // 2, (20, 0.9), session=session))
             assert candidates(selection) == wanted
+
+    def test_cameras_whose_names_change_with_every_image_do_not_fill_the_memory(self):
+        selector = CandidateSelector()
+        for number in range(MAX_STREAMS + 10):
+            session = Session(f"{number:032x}", Stream("", f"frame {number}"))
+            selector.select(query(0, (20, 0.9), session=session))
+        assert len(_remembered(selector)) == MAX_STREAMS
 
     @pytest.mark.parametrize("seed", range(5))
     def test_counts_are_those_of_comparing_every_match_with_every_earlier_one(self, seed: int):
