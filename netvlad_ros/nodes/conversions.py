@@ -55,16 +55,19 @@ def descriptor_message(
     stream: Stream,
     fingerprint: str,
     descriptor: np.ndarray,
-    calibration: Calibration | None = None,
+    calibration: Sequence[CalibrationMessage] = (),
 ) -> GlobalDescriptor:
-    """An array.array is copied at once; rclpy would check a NumPy array element by element."""
+    """An array.array is copied at once; rclpy would check a NumPy array element by element.
+
+    calibration: as calibration_messages() makes it, once for all messages of a model.
+    """
     return GlobalDescriptor(
         header=header,
         robot=stream.robot,
         camera=stream.camera,
         fingerprint=fingerprint,
         descriptor=array("f", descriptor.astype(np.float32, copy=False).tobytes()),
-        calibration=_calibration_messages(calibration),
+        calibration=list(calibration),
     )
 
 
@@ -208,7 +211,8 @@ def _match(message: KeyframeMatch) -> Match:
     return Match(keyframe_from(message.keyframe), float(message.similarity))
 
 
-def _calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:
+def calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:
+    """The calibration of a model for the messages with its descriptors; empty if it has none."""
     if calibration is None:
         return []
     curves = [

@@ -18,7 +18,7 @@ from netvlad_ros.errors import MessageError, NetVLADError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.keyframe import Stream
 from netvlad_ros.msg import GlobalDescriptor
-from netvlad_ros.nodes.conversions import descriptor_message, to_ns
+from netvlad_ros.nodes.conversions import calibration_messages, descriptor_message, to_ns
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.image_converter import image_converter
 from netvlad_ros.nodes.mailbox import Mailbox
@@ -45,6 +45,7 @@ class DescriptorNode(Node):
         self._message_type = CompressedImage if config.camera.compressed else Image
         self._to_image = image_converter(config.camera.converter)
         self._extractor = _load(config)
+        self._calibration = calibration_messages(self._extractor.calibration)
         self._mailbox: Mailbox[tuple[bytes, Time, float]] = Mailbox()
         counts = ("received", "lost", "published", "dropped", "refused")
         self._health = Health(self, config.diagnostics, counts, self._gauges)
@@ -105,7 +106,7 @@ class DescriptorNode(Node):
         with self._health.timed("extract"):
             descriptor = self._extractor.extract(image)
         stream = Stream(self._camera.robot, self._camera.name or header.frame_id)
-        fingerprint, calibration = self._extractor.fingerprint, self._extractor.calibration
+        fingerprint, calibration = self._extractor.fingerprint, self._calibration
         self._publisher.publish(
             descriptor_message(header, stream, fingerprint, descriptor, calibration)
         )

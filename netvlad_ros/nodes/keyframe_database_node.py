@@ -19,7 +19,6 @@ from netvlad_ros.config import Config
 from netvlad_ros.errors import DatabaseError, NetVLADError
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
 from netvlad_ros.nodes.conversions import (
-    calibration_from,
     descriptor_array,
     matches_message,
     stream_of,
@@ -80,9 +79,8 @@ class KeyframeDatabaseNode(Node):
     def close(self) -> None:
         """Saves what is not saved yet; to a file beside the configured one if that one refuses it."""
         self._writer.shutdown()
-        if self._store is None or not len(
-            self._database
-        ):  # one that was reset replaces no map unasked
+        # A database that was reset replaces no map unasked.
+        if self._store is None or not len(self._database):
             return
         for store in (self._store, self._beside(self._store)):
             if not self._database.has_unsaved_changes(store):
@@ -147,17 +145,12 @@ class KeyframeDatabaseNode(Node):
             message.fingerprint,
             stream_of(message),
             time.monotonic_ns(),
-            calibration_from(message),
         )
 
     # --- What is on disk ------------------------------------------------------------------------------
 
     async def _save(self) -> str:
-        store = self._store
-        if store is None:
-            raise DatabaseError(
-                "database.path is empty; set it to the file to save to or load from."
-            )
+        store = self._chosen_store()
         with self._health.timed("save"):
             await self._write(self._database.unsaved(store))
         self._health.solved("file")
@@ -188,15 +181,19 @@ class KeyframeDatabaseNode(Node):
                 self._health.problem("file", str(error), lasting=True)
 
     async def _load(self) -> str:
+        store = self._chosen_store()
+        if len(self._database) and self._database.has_unsaved_changes(store):
+            raise DatabaseError(
+                f"{len(self._database)} keyframes are not all saved; call ~/save or ~/reset first."
+            )
+        return self._loaded(store)
+
+    def _chosen_store(self) -> SqliteStore:
         if self._store is None:
             raise DatabaseError(
                 "database.path is empty; set it to the file to save to or load from."
             )
-        if len(self._database) and self._database.has_unsaved_changes(self._store):
-            raise DatabaseError(
-                f"{len(self._database)} keyframes are not all saved; call ~/save or ~/reset first."
-            )
-        return self._loaded(self._store)
+        return self._store
 
     def _loaded(self, store: SqliteStore) -> str:
         self._database = KeyframeDatabase.load(store, self._settings.config)

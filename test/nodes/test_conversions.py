@@ -9,14 +9,16 @@ from netvlad_ros.calibration import Calibration, Curve, fit_curve
 from netvlad_ros.errors import MessageError
 from netvlad_ros.keyframe import Stream
 from netvlad_ros.msg import GlobalDescriptor
-from netvlad_ros.nodes.conversions import calibration_from, descriptor_message
+from netvlad_ros.nodes.conversions import calibration_from, calibration_messages, descriptor_message
 
 pytestmark = pytest.mark.needs("rclpy")
 
 
 def described(calibration: Calibration | None) -> GlobalDescriptor:
     descriptor = np.array([0.6, 0.8], np.float32)
-    return descriptor_message(Header(), Stream("spot", "front"), "a@2x2", descriptor, calibration)
+    return descriptor_message(
+        Header(), Stream("spot", "front"), "a@2x2", descriptor, calibration_messages(calibration)
+    )
 
 
 def test_a_calibration_travels_to_the_last_digit():
