@@ -43,6 +43,11 @@ class Session:
         return cls(uuid.uuid4().hex, stream, map)
 
 
+def shown_name(name: tuple[str, int]) -> str:
+    """A keyframe's name, short enough for a log."""
+    return f"{name[0][:SHOWN_DIGITS]}/{name[1]}"
+
+
 def numbered_session(database_id: str, number: int) -> str:
     """The UUID of a session that had only a number, the same wherever it is needed."""
     return uuid.uuid5(_NUMBERED_SESSIONS, f"{database_id}/{number}").hex
@@ -66,7 +71,7 @@ class Keyframe:
         return self.session.uuid, self.number
 
     def __str__(self) -> str:
-        return f"{self.session.uuid[:SHOWN_DIGITS]}/{self.number}"
+        return shown_name(self.name)
 
     def age_s(self, now: "Keyframe") -> float:
         """Seconds by which this is older than another of its session; infinite for one of another."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.keyframe import SHOWN_DIGITS, Keyframe, Session, Stream
+from netvlad_ros.keyframe import Keyframe, Session, Stream, shown_name
 from netvlad_ros.store import migrations, schema, sqlite_file
 from netvlad_ros.store.keyframe_data import Table
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
@@ -122,7 +122,7 @@ class SqliteStore:
                 keyframe = self._find(connection, sessions, name)
                 if keyframe is None:
                     raise DatabaseError(
-                        f"{self.path}: holds no keyframe {_shown(name)}; save the keyframe first."
+                        f"{self.path}: holds no keyframe {shown_name(name)}; save the keyframe first."
                     )
                 row = (keyframe, *table.to_row(value))
                 connection.execute(statement, (*row, checksum(*row)))
@@ -308,9 +308,9 @@ class SqliteStore:
             and type(stamp_ns) is int
         ):
             return Keyframe(sessions[session], number, stamp_ns)
-        name = sessions[session].uuid[:SHOWN_DIGITS] if session in sessions else session
+        uuid = sessions[session].uuid if session in sessions else str(session)
         raise DatabaseError(
-            f"{self.path}: keyframe {name}/{number} is damaged; restore a copy of the file."
+            f"{self.path}: keyframe {shown_name((uuid, number))} is damaged; restore a copy of the file."
         )
 
     def _sessions(self, connection: sqlite3.Connection) -> dict[int, Session]:
@@ -345,7 +345,7 @@ class SqliteStore:
         keyframe, stamp_ns, crc = row
         if crc != checksum(keyframe, session, number, stamp_ns):
             raise DatabaseError(
-                f"{self.path}: keyframe {_shown(name)} is damaged; restore a copy of the file."
+                f"{self.path}: keyframe {shown_name(name)} is damaged; restore a copy of the file."
             )
         return int(keyframe)
 
@@ -359,7 +359,8 @@ class SqliteStore:
             if is_whole:
                 return table.from_row(content[1:])
         raise DatabaseError(
-            f"{self.path}: {table.name} of keyframe {_shown(name)} is damaged; restore a copy of the file."
+            f"{self.path}: {table.name} of keyframe {shown_name(name)} is damaged; restore a copy of the "
+            "file."
         )
 
     # --- The file -------------------------------------------------------------------------------------
@@ -381,7 +382,3 @@ class SqliteStore:
             contextlib.closing(sqlite_file.connect(self.path)) as connection,
         ):
             yield connection
-
-
-def _shown(name: tuple[str, int]) -> str:
-    return f"{name[0][:SHOWN_DIGITS]}/{name[1]}"
