@@ -2,7 +2,7 @@
 """What names a keyframe: the session it belongs to, which nobody else has, and its number in there."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from netvlad_ros.constants import NANOSECONDS
 
@@ -10,6 +10,8 @@ from netvlad_ros.constants import NANOSECONDS
 _NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
 # Digits of a session's UUID that a log shows; the whole one stands in messages and files.
 SHOWN_DIGITS = 8
+# Of a keyframe that no back-end has a number for.
+NO_EXTERNAL_ID = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,15 @@ def numbered_session(database_id: str, number: int) -> str:
 class Keyframe:
     """An image that is kept. Its name is (session.uuid, number), which lasts and is never used again.
 
-    number:   counts the keyframes of a session, from 0.
-    stamp_ns: of the image, by the clock of the session.
+    number:      counts the keyframes of a session, from 0.
+    stamp_ns:    of the image, by the clock of the session.
+    external_id: what a back-end calls the image (its node id); -1 if nothing is known of one.
     """
 
     session: Session
     number: int
     stamp_ns: int
+    external_id: int = field(default=NO_EXTERNAL_ID, compare=False)
 
     @property
     def name(self) -> tuple[str, int]:

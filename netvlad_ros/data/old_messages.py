@@ -128,6 +128,7 @@ class OldMessages:
             old.descriptor,
             [],
             -1,
+            0,  # UNDECIDED
             [],
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is known of a keyframe beside its descriptor, and the columns it is stored in."""
+"""The columns in which is stored what is known of a keyframe beside its descriptor."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,70 +8,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from netvlad_ros.image_data import CameraModel, CorrectedPose, LocalFeatures, Pose
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Pose:
-    """Of a child frame in a frame, at the stamp of the keyframe: p_frame = R p_child + position.
-
-    position_m:       (3,) float64.
-    orientation_xyzw: (4,) float64, a unit quaternion.
-    covariance:       (6, 6) float64 of x, y, z in metres and rotations about x, y, z in radians, as in
-                      geometry_msgs/PoseWithCovariance; None if it is not known.
-    """
-
-    frame_id: str
-    child_frame_id: str
-    position_m: np.ndarray
-    orientation_xyzw: np.ndarray
-    covariance: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class CorrectedPose:
-    """A pose as a pose graph found it.
-
-    graph:     name of the graph, such as its node's or its file's.
-    solved_ns: when it was solved, by the clock of the keyframe's session.
-    """
-
-    pose: Pose
-    graph: str
-    solved_ns: int
-
-
-@dataclass(frozen=True, eq=False)
-class CameraModel:
-    """Intrinsics, as in sensor_msgs/CameraInfo.
-
-    k:          (3, 3) float64, in pixels.
-    d:          (n,) float64, coefficients of the distortion model.
-    baseline_m: to the other camera of a stereo pair; None if there is none.
-    """
-
-    width_px: int
-    height_px: int
-    distortion_model: str
-    k: np.ndarray
-    d: np.ndarray
-    baseline_m: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class LocalFeatures:
-    """Points of an image that another image of the place may have too.
-
-    method:       what found and described them, such as "orb".
-    keypoints_px: (n, 2) float32, x and y.
-    descriptors:  (n, length), uint8 or float32.
-    points_m:     (n, 3) float32 in the camera's frame, NaN where the depth is not known; None without depth.
-    """
-
-    method: str
-    keypoints_px: np.ndarray
-    descriptors: np.ndarray
-    points_m: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +70,13 @@ def _camera_row(camera: CameraModel) -> tuple[Any, ...]:
         _bytes(camera.k, "<f8", 3, 3),
         _bytes(camera.d, "<f8", -1),
         None if camera.baseline_m is None else float(camera.baseline_m),
+        camera.frame_id,
+        _bytes(camera.base_from_camera, "<f8", 4, 4),
     )
 
 
 def _camera(row: Sequence[Any]) -> CameraModel:
-    width_px, height_px, distortion_model, k, d, baseline_m = row
+    width_px, height_px, distortion_model, k, d, baseline_m, frame_id, base_from_camera = row
     return CameraModel(
         width_px,
         height_px,
@@ -143,6 +84,8 @@ def _camera(row: Sequence[Any]) -> CameraModel:
         _array(k, "<f8", 3, 3),
         _array(d, "<f8", -1),
         baseline_m,
+        frame_id,
+        _optional_array(base_from_camera, "<f8", 4, 4),
     )
 
 
@@ -161,11 +104,12 @@ def _features_row(features: LocalFeatures) -> tuple[Any, ...]:
         length,
         _bytes(features.descriptors, _DESCRIPTOR_TYPES[name], count, length),
         _bytes(features.points_m, "<f4", count, 3),
+        features.points_from,
     )
 
 
 def _features(row: Sequence[Any]) -> LocalFeatures:
-    method, keypoints_px, name, length, descriptors, points_m = row
+    method, keypoints_px, name, length, descriptors, points_m, points_from = row
     if name not in _DESCRIPTOR_TYPES or length < 0:
         raise ValueError(f"{length} of {name}")
     count = len(keypoints_px) // 8
@@ -174,6 +118,7 @@ def _features(row: Sequence[Any]) -> LocalFeatures:
         _array(keypoints_px, "<f4", count, 2),
         _array(descriptors, _DESCRIPTOR_TYPES[name], count, length),
         _optional_array(points_m, "<f4", count, 3),
+        points_from,
     )
 
 
@@ -201,6 +146,8 @@ CAMERA_MODEL = Table(
         "k": (bytes,),
         "d": (bytes,),
         "baseline_m": (float, type(None)),
+        "frame_id": (str,),
+        "base_from_camera": (bytes, type(None)),
     },
     _camera_row,
     _camera,
@@ -214,6 +161,7 @@ LOCAL_FEATURES = Table(
         "descriptor_length": (int,),
         "descriptors": (bytes,),
         "points_m": (bytes, type(None)),
+        "points_from": (str,),
     },
     _features_row,
     _features,

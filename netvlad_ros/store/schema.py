@@ -20,9 +20,10 @@ _DATA_TABLES = {
     "odometry": _POSE,
     "corrected_pose": f"{_POSE}, graph TEXT NOT NULL, solved_ns INTEGER NOT NULL",
     "camera_model": """width_px INTEGER NOT NULL, height_px INTEGER NOT NULL, distortion_model TEXT NOT NULL,
-    k BLOB NOT NULL, d BLOB NOT NULL, baseline_m REAL""",
+    k BLOB NOT NULL, d BLOB NOT NULL, baseline_m REAL, frame_id TEXT NOT NULL, base_from_camera BLOB""",
     "local_features": """method TEXT NOT NULL, keypoints_px BLOB NOT NULL, descriptor_type TEXT NOT NULL,
-    descriptor_length INTEGER NOT NULL, descriptors BLOB NOT NULL, points_m BLOB""",
+    descriptor_length INTEGER NOT NULL, descriptors BLOB NOT NULL, points_m BLOB,
+    points_from TEXT NOT NULL""",
     "thumbnail": "jpeg BLOB NOT NULL",
 }
 _TABLES = {
@@ -31,7 +32,8 @@ _TABLES = {
     "session": """id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, robot TEXT NOT NULL,
     camera TEXT NOT NULL, map TEXT NOT NULL, crc32 INTEGER NOT NULL""",
     "keyframe": """id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES session (id),
-    number INTEGER NOT NULL, stamp_ns INTEGER NOT NULL, crc32 INTEGER NOT NULL, UNIQUE (session, number)""",
+    number INTEGER NOT NULL, stamp_ns INTEGER NOT NULL, external_id INTEGER NOT NULL, crc32 INTEGER NOT NULL,
+    UNIQUE (session, number)""",
     "descriptor": "keyframe INTEGER PRIMARY KEY, vector BLOB NOT NULL, crc32 INTEGER NOT NULL",
 } | {
     table: f"keyframe INTEGER PRIMARY KEY, {columns}, crc32 INTEGER NOT NULL"
@@ -101,10 +103,12 @@ def insert_keyframes(
         if uuid not in sessions:
             sessions[uuid] = _insert_session(connection, keyframe.session)
         # int, because SQLite takes no NumPy integers.
-        values = number, sessions[uuid], int(keyframe.number), int(keyframe.stamp_ns)
+        numbers = keyframe.number, keyframe.stamp_ns, keyframe.external_id
+        values = number, sessions[uuid], *map(int, numbers)
         try:
             connection.execute(
-                "INSERT INTO keyframe (id, session, number, stamp_ns, crc32) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO keyframe (id, session, number, stamp_ns, external_id, crc32) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 (*values, checksum(*values)),
             )
         except sqlite3.IntegrityError:

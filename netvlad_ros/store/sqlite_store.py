@@ -276,7 +276,8 @@ class SqliteStore:
         with sqlite_file.errors(self.path, "read"), contextlib.closing(connection):
             sessions = self._sessions(connection)
             rows = connection.execute(
-                "SELECT keyframe.id, session, number, stamp_ns, keyframe.crc32, vector, descriptor.crc32 "
+                "SELECT keyframe.id, session, number, stamp_ns, external_id, keyframe.crc32, vector, "
+                "descriptor.crc32 "
                 "FROM keyframe LEFT JOIN descriptor ON descriptor.keyframe = keyframe.id "
                 "ORDER BY keyframe.id"
             )
@@ -284,7 +285,7 @@ class SqliteStore:
             at_once = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * header.dims)))
             while block := rows.fetchmany(at_once):
                 keyframes = [self._keyframe(row, sessions, header.dims) for row in block]
-                vectors = np.frombuffer(b"".join(row[5] for row in block), "<f4")
+                vectors = np.frombuffer(b"".join(row[6] for row in block), "<f4")
                 found += len(block)
                 yield StoredKeyframes(
                     keyframes, vectors.astype(np.float32, copy=False).reshape(-1, header.dims)
@@ -297,17 +298,18 @@ class SqliteStore:
 
     def _keyframe(self, row: tuple[Any, ...], sessions: dict[int, Session], dims: int) -> Keyframe:
         """Raises DatabaseError if anything in the row, or its vector, is not what was saved."""
-        keyframe, session, number, stamp_ns, crc, vector, vector_crc = row
+        keyframe, session, number, stamp_ns, external_id, crc, vector, vector_crc = row
         if (
-            crc == checksum(keyframe, session, number, stamp_ns)
+            crc == checksum(keyframe, session, number, stamp_ns, external_id)
             and isinstance(vector, bytes)
             and len(vector) == 4 * dims
             and vector_crc == checksum(keyframe, vector)
             and session in sessions
             and type(number) is int
             and type(stamp_ns) is int
+            and type(external_id) is int
         ):
-            return Keyframe(sessions[session], number, stamp_ns)
+            return Keyframe(sessions[session], number, stamp_ns, external_id)
         uuid = sessions[session].uuid if session in sessions else str(session)
         raise DatabaseError(
             f"{self.path}: keyframe {shown_name((uuid, number))} is damaged; restore a copy of the file."
@@ -337,13 +339,13 @@ class SqliteStore:
         """The id of a keyframe; None if it is not there. What leads to it may be damaged itself."""
         session, number = sessions.get(name[0]), name[1]
         row = connection.execute(
-            "SELECT id, stamp_ns, crc32 FROM keyframe WHERE session = ? AND number = ?",
+            "SELECT id, stamp_ns, external_id, crc32 FROM keyframe WHERE session = ? AND number = ?",
             (session, number),
         ).fetchone()
         if row is None:
             return None
-        keyframe, stamp_ns, crc = row
-        if crc != checksum(keyframe, session, number, stamp_ns):
+        keyframe, stamp_ns, external_id, crc = row
+        if crc != checksum(keyframe, session, number, stamp_ns, external_id):
             raise DatabaseError(
                 f"{self.path}: keyframe {shown_name(name)} is damaged; restore a copy of the file."
             )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from netvlad_ros.errors import DatabaseError
+from netvlad_ros.image_data import CameraModel, CorrectedPose, LocalFeatures, Pose
 from netvlad_ros.keyframe import Keyframe, Session
 from netvlad_ros.store import schema
 from netvlad_ros.store.keyframe_data import (
@@ -20,10 +21,6 @@ from netvlad_ros.store.keyframe_data import (
     LOCAL_FEATURES,
     ODOMETRY,
     THUMBNAIL,
-    CameraModel,
-    CorrectedPose,
-    LocalFeatures,
-    Pose,
     Table,
 )
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
@@ -69,6 +66,8 @@ VALUES: list[tuple[Table[Any], Any]] = [
         LOCAL_FEATURES,
         LocalFeatures("orb", np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8)),
     ),
+    (CAMERA_MODEL, dataclasses.replace(CAMERA, frame_id="cam0", base_from_camera=np.eye(4))),
+    (LOCAL_FEATURES, dataclasses.replace(FEATURES, points_from="stereo")),
     (THUMBNAIL, b"\xff\xd8\xff\xe0" + bytes(range(256))),
 ]
 
