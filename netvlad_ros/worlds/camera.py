@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Where a camera is, where it looks, and which pixel sees what."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 # From a camera that looks along x with z upwards to the optical frame: x right, y down, z ahead.
@@ -37,6 +39,11 @@ class Pose:
         pitch = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
         roll = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
         return yaw @ pitch @ roll
+
+    def beside(self, right_m: float) -> "Pose":
+        """The same view from so many metres further to the right, as the other camera of a pair has it."""
+        x, y, z = (self.position_m - right_m * self.rotation()[:, 1]).tolist()
+        return replace(self, x_m=x, y_m=y, z_m=z)
 
     def matrix(self) -> np.ndarray:
         """(4, 4) from the optical frame (x right, y down, z ahead) to the world."""
@@ -89,6 +96,17 @@ class Camera:
         stretch = self.focal_px * (1 + self.k1 * r2 + self.k2 * r2**2)
         centre = self.matrix()[:2, 2]
         return np.stack([x * stretch, y * stretch], axis=1) + centre, depth
+
+
+@functools.lru_cache(64)
+def straight_pixels(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel would be without distortion: x and y, float32 (height_px, width_px) each."""
+    x, y = np.meshgrid(np.arange(camera.width_px), np.arange(camera.height_px))
+    pixels = np.stack([x, y], axis=-1).reshape(-1, 1, 2).astype(np.float64)
+    coefficients = np.array([camera.k1, camera.k2, 0, 0])
+    straight = cv2.undistortPoints(pixels, camera.matrix(), coefficients, P=camera.matrix())
+    maps = straight.reshape(camera.height_px, camera.width_px, 2).astype(np.float32)
+    return np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])
 
 
 def overlap(camera: Camera, a: Pose, b: Pose, far_m: float = 25.0) -> float:

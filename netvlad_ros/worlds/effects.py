@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from netvlad_ros.data.image_files import decode
-from netvlad_ros.worlds.camera import Camera
+from netvlad_ros.worlds.camera import Camera, straight_pixels
 from netvlad_ros.worlds.conditions import Conditions
 
 _BRIGHTNESS = 112.0  # what the automatic exposure aims at, of 0..255
@@ -38,19 +38,8 @@ def photographed(
 def distorted(image: np.ndarray, camera: Camera) -> np.ndarray:
     """The picture through a lens with the camera's radial distortion; nothing is left black."""
     return cv2.remap(
-        image, *_distortion_maps(camera), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        image, *straight_pixels(camera), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-
-
-@functools.lru_cache(64)
-def _distortion_maps(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of the distorted picture comes from, float32 (H, W) each."""
-    x, y = np.meshgrid(np.arange(camera.width_px), np.arange(camera.height_px))
-    pixels = np.stack([x, y], axis=-1).reshape(-1, 1, 2).astype(np.float64)
-    coefficients = np.array([camera.k1, camera.k2, 0, 0])
-    straight = cv2.undistortPoints(pixels, camera.matrix(), coefficients, P=camera.matrix())
-    maps = straight.reshape(camera.height_px, camera.width_px, 2).astype(np.float32)
-    return np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])
 
 
 def _blurred(

@@ -11,6 +11,7 @@ import numpy as np
 from netvlad_ros.errors import WorldError
 from netvlad_ros.worlds.camera import Camera, Pose
 from netvlad_ros.worlds.conditions import Conditions
+from netvlad_ros.worlds.depth import Planes, colours_of, depth_of, numbers_of
 from netvlad_ros.worlds.light import vertex_colours
 from netvlad_ros.worlds.mesh import COLUMNS, Material, Mesh, Vertices, joined
 from netvlad_ros.worlds.scene import Paths, Scene
@@ -39,6 +40,15 @@ def panda() -> Any:
 
 
 @dataclass
+class _View:
+    """What the renderer draws into, the eye that looks, and the picture."""
+
+    buffer: Any
+    eye: Any
+    texture: Any
+
+
+@dataclass
 class _Piece:
     """What is drawn together: the part of one material's surface that lies in one cell."""
 
@@ -63,9 +73,15 @@ class Renderer:
         self._conditions: Conditions | None = None
         self._visitors: list[_Piece] = []
         self._root = self.core.NodePath("world")
+        self._numbered_root = self.core.NodePath("numbered")
+        self._copies = self._numbered_root.attach_new_node("copies")
+        self._views: list[_View] = []
+        self._numbers: _View | None = None
+        self._planes: Planes | None = None
         self._uploads: list[Any] = []
         self._open_buffers()
         self._textures: dict[str, Any] = {}
+        self._holes: dict[str, Any] = {}
         self._drawn = 0
         self._pieces = self._build(scene.mesh)
         self._sky = self._sky_dome()
@@ -74,6 +90,7 @@ class Renderer:
         """Gives back the memory."""
         self._engine.remove_all_windows()
         self._root.remove_node()
+        self._numbered_root.remove_node()
         self._pieces, self._visitors = [], []
         # Panda3D keeps what it drew in caches of the process, and the textures with it.
         self.core.GeomCacheManager.get_global_ptr().flush()
@@ -89,15 +106,36 @@ class Renderer:
 
         camera: another one of the same image size; left out, the renderer's own.
         """
-        self._lens.set_focal_length((camera or self.camera).focal_px)
-        if conditions != self._conditions:
-            self._change(conditions)
-        self._place(pose)
-        self._engine.render_frame()
+        self._look(conditions, camera)
+        if self._fogged:
+            self._set_fog_ramp(pose)
+        self._render(pose, self._colour, *([self._fog] if self._fogged else []))
         image = self._read(self._colour)
         size = (self.camera.width_px, self.camera.height_px)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        return self._in_fog(image, self._read(self._depth)[..., 0]) if self._fogged else image
+        return self._in_fog(image, self._read(self._fog)[..., 0]) if self._fogged else image
+
+    def depth_m(
+        self, pose: Pose, conditions: Conditions, camera: Camera | None = None
+    ) -> np.ndarray:
+        """float32 (height_px, width_px), metres along the optical axis, of the pixels of draw().
+
+        camera: as for draw(), but with distortion: what its pixels show that are distorted afterwards.
+        NaN where that is the sky, or lies beyond the edges of what is drawn.
+        """
+        self._look(conditions, camera)
+        if self._numbers is None:
+            self._numbers = self._view("numbers", self._numbered_root, self.scale)
+        if self._planes is None:
+            self._planes = self._number()
+        self._render(pose, self._numbers)
+        numbers = numbers_of(self._read(self._numbers))
+        return depth_of(numbers, self._planes, camera or self.camera, pose, _NEAR_M)
+
+    def _look(self, conditions: Conditions, camera: Camera | None) -> None:
+        self._lens.set_focal_length((camera or self.camera).focal_px)
+        if conditions != self._conditions:
+            self._change(conditions)
 
     # --- Buffers --------------------------------------------------------------------------------------
 
@@ -117,16 +155,16 @@ class Renderer:
         self._lens.set_film_size(self.camera.width_px, self.camera.height_px)
         self._lens.set_focal_length(self.camera.focal_px)
         self._lens.set_near_far(_NEAR_M, self.scene.view_m)
-        _, self._colour, self._eye = self._buffer(pipe, "colour", self.scale)
-        self._depth_buffer, self._depth, self._fog_eye = self._buffer(pipe, "depth", 1)
-        self._depth_buffer.set_active(False)
-        self._fog_eye.node().set_tag_state_key(_HOLES)
+        self._pipe = pipe
+        self._colour = self._view("colour", self._root, self.scale)
+        self._fog = self._view("fog", self._root, 1)
+        self._fog.eye.node().set_tag_state_key(_HOLES)
         self._white = self._upload(np.full((2, 2, 3), 255, np.uint8))
         self._distance = core.TextureStage("distance")
         self._distance.set_texcoord_name("xy")
         self._fogged = False
 
-    def _buffer(self, pipe: Any, name: str, scale: int) -> tuple[Any, Any, Any]:
+    def _view(self, name: str, root: Any, scale: int) -> _View:
         core = self.core
         properties = core.FrameBufferProperties()
         properties.set_rgb_color(True)
@@ -135,32 +173,34 @@ class Renderer:
             self.camera.width_px * scale, self.camera.height_px * scale
         )
         flags = core.GraphicsPipe.BF_refuse_window
-        buffer = self._engine.make_output(pipe, name, 0, properties, size, flags)
+        buffer = self._engine.make_output(self._pipe, name, 0, properties, size, flags)
         texture = core.Texture(name)
         buffer.add_render_texture(
             texture, core.GraphicsOutput.RTM_copy_ram, core.GraphicsOutput.RTP_color
         )
-        eye = self._root.attach_new_node(core.Camera(name, self._lens))
+        eye = root.attach_new_node(core.Camera(name, self._lens))
         buffer.make_display_region().set_camera(eye)
         buffer.set_clear_color((0, 0, 0, 1))
-        return buffer, texture, eye
+        self._views.append(_View(buffer, eye, texture))
+        return self._views[-1]
 
-    def _read(self, texture: Any) -> np.ndarray:
-        """uint8 RGB (H, W, 3), a view of the renderer's memory."""
-        shape = (texture.get_y_size(), texture.get_x_size(), 4)
-        pixels = np.frombuffer(texture.get_ram_image(), np.uint8).reshape(shape)
-        return cv2.cvtColor(cv2.flip(pixels, 0), cv2.COLOR_BGRA2RGB)
-
-    def _place(self, pose: Pose) -> None:
+    def _render(self, pose: Pose, *views: _View) -> None:
         x, y, z = (tuple(axis) for axis in pose.rotation().T)
         # Panda's cameras look along y with x to the right.
         right, ahead, up = tuple(-v for v in y), x, z
         matrix = self.core.LMatrix4(*right, 0, *ahead, 0, *up, 0, pose.x_m, pose.y_m, pose.z_m, 1)
-        self._eye.set_mat(self._root, matrix)
+        for view in self._views:
+            view.buffer.set_active(view in views)
+            view.eye.set_mat(matrix)
         self._sky.set_pos(pose.x_m, pose.y_m, pose.z_m)
-        if self._fogged:
-            self._fog_eye.set_mat(self._root, matrix)
-            self._set_fog_ramp(pose)
+        self._engine.render_frame()
+
+    def _read(self, view: _View) -> np.ndarray:
+        """uint8 RGB (H, W, 3)."""
+        texture = view.texture
+        shape = (texture.get_y_size(), texture.get_x_size(), 4)
+        pixels = np.frombuffer(texture.get_ram_image(), np.uint8).reshape(shape)
+        return cv2.cvtColor(cv2.flip(pixels, 0), cv2.COLOR_BGRA2RGB)
 
     # --- Surfaces -------------------------------------------------------------------------------------
 
@@ -226,7 +266,7 @@ class Renderer:
             image = in_season(name, material, conditions)
             self._textures[key] = self._upload(image)
             if material.has_holes:
-                self._keep_holes_in_fog(key, image)
+                self._keep_holes(key, image)
         return self._textures[key]
 
     def _upload(self, image: np.ndarray, repeats: bool = True) -> Any:
@@ -266,8 +306,8 @@ class Renderer:
         self._light(conditions)
         self._sky.set_texture(self._upload(sky_panorama(conditions), repeats=False))
         self._fogged = not self.scene.is_indoor and conditions.visibility_m < self.scene.view_m
-        self._depth_buffer.set_active(self._fogged)
         self._fog_ramp: Any = None
+        self._planes = None
 
     def _light(self, conditions: Conditions) -> None:
         pieces = self._pieces + self._visitors
@@ -290,6 +330,26 @@ class Renderer:
         }
         self._drawn = len(self._pieces)
         self._visitors = self._build(mesh)
+
+    # --- Depth ----------------------------------------------------------------------------------------
+
+    def _number(self) -> Planes:
+        """Copies all that is shown, each quad in the colour of its number; returns their planes."""
+        self._copies.remove_node()
+        self._copies = self._numbered_root.attach_new_node("copies")
+        pieces = [each for each in self._pieces + self._visitors if not each.node.is_hidden()]
+        positions_m = np.concatenate([each.vertices.positions_m for each in pieces])
+        colours = np.repeat(colours_of(np.arange(len(positions_m) // 4)), 4, axis=0)
+        ends = np.cumsum([len(each.vertices) for each in pieces])
+        for piece, part in zip(pieces, np.split(colours, ends[:-1]), strict=True):
+            data = self.core.GeomVertexData(piece.data)
+            data.modify_array_handle(1).copy_data_from(part.tobytes())
+            copy = piece.node.copy_to(self._copies)
+            copy.node().modify_geom(0).set_vertex_data(data)
+            copy.clear_texture()
+            if piece.node.has_tag(_HOLES):
+                copy.set_texture(self._holes[piece.node.get_tag(_HOLES)])
+        return Planes.of(positions_m)
 
     # --- Sky and fog ----------------------------------------------------------------------------------
 
@@ -353,14 +413,16 @@ class Renderer:
         state.set_texture(self._distance, self._fog_ramp, 100)
         state.set_tex_transform(self._distance, core.TransformState.make_mat(transform))
         state.set_color((1, 1, 1, 1), 100)
-        self._fog_eye.node().set_initial_state(state.get_state())
+        self._fog.eye.node().set_initial_state(state.get_state())
 
-    def _keep_holes_in_fog(self, key: str, image: np.ndarray) -> None:
+    def _keep_holes(self, key: str, image: np.ndarray) -> None:
+        """Of the image, only what is cut out, for the pictures that show something else in its place."""
         white = np.full_like(image, 255)
         white[..., 3] = image[..., 3]
+        self._holes[key] = self._upload(white)
         state = self.core.NodePath("state")
-        state.set_texture(self.core.TextureStage.get_default(), self._upload(white), 200)
-        self._fog_eye.node().set_tag_state(key, state.get_state())
+        state.set_texture(self.core.TextureStage.get_default(), self._holes[key], 200)
+        self._fog.eye.node().set_tag_state(key, state.get_state())
 
     def _in_fog(self, image: np.ndarray, clear: np.ndarray) -> np.ndarray:
         share = cv2.merge([clear] * 3)

@@ -18,6 +18,8 @@ KINDS = {
     "room": interior.room,
 }
 
+_RIGHT = 1 << 30  # added to the number of a shot, for the noise of the right camera
+
 
 class World:
     """A place that can be visited again and again.
@@ -65,6 +67,22 @@ class World:
         """
         drawn = self._renderer.draw(pose, conditions, camera)
         return effects.photographed(drawn, conditions, camera or self.camera, shot)
+
+    def render_right(
+        self, pose: Pose, conditions: Conditions, baseline_m: float, shot: int = 0
+    ) -> np.ndarray:
+        """As render(), the right one of a rectified pair of such cameras, with noise of its own."""
+        return self.render(pose.beside(baseline_m), conditions, shot + _RIGHT)
+
+    def depth_m(
+        self, pose: Pose, conditions: Conditions, camera: Camera | None = None
+    ) -> np.ndarray:
+        """How far away is what each pixel of render() shows, by the geometry, without any noise.
+
+        float32 (height_px, width_px), metres along the optical axis. NaN in the sky, and in the margin of a
+        distorted picture that mirrors what is farther in.
+        """
+        return self._renderer.depth_m(pose, conditions, camera)
 
     def is_free(self, pose: Pose) -> bool:
         """Whether a camera can be there: near a way, and in no building."""
