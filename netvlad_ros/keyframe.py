@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from netvlad_ros.constants import NANOSECONDS
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 
 # Of sessions that were only numbered, in the first format of files and messages.
 _NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
@@ -86,7 +87,11 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A keyframe that came back from a search, with its cosine similarity to the query, -1 to 1."""
+    """A keyframe that came back from a search, with its cosine similarity to the query, -1 to 1.
+
+    data: what else is known of it, where somebody needs it.
+    """
 
     keyframe: Keyframe
     similarity: float
+    data: ImageData = field(default=NOTHING_KNOWN, compare=False, repr=False)

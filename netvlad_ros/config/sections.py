@@ -116,6 +116,13 @@ class DatabaseConfig(Section):
         "", "Name of the map that new keyframes belong to; empty if there is only one."
     )
     max_matches: int = param(20, "How many matches a search returns.", ge=1, le=1000, live=True)
+    matches_with_data: int = param(
+        5,
+        "How many of them, the best ones, bring along what is known of them: local features, camera, pose.",
+        ge=0,
+        le=100,
+        live=True,
+    )
     exclude_recent_s: float = param(
         30.0,
         "Keyframes that the same robot saw within so many seconds of drive never match.",

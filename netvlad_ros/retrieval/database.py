@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The keyframes of one or more robots, sessions and maps; each new one is looked up before it is added."""
 
+import functools
 import itertools
 import logging
 import uuid
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,10 +17,20 @@ from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import Config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError, DescriptorError
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.index.exact import ExactIndex
 from netvlad_ros.index.vector_index import VectorIndex
-from netvlad_ros.keyframe import MAX_STREAMS, ONLY_STREAM, Keyframe, Match, Session, Stream
-from netvlad_ros.retrieval.keyframe_selector import KeyframeSelector
+from netvlad_ros.keyframe import (
+    MAX_STREAMS,
+    NO_EXTERNAL_ID,
+    ONLY_STREAM,
+    Keyframe,
+    Match,
+    Session,
+    Stream,
+)
+from netvlad_ros.retrieval.image_data_keeper import ImageDataKeeper
+from netvlad_ros.retrieval.keyframe_selector import Choice, KeyframeSelector
 from netvlad_ros.retrieval.query import Query, Recent
 from netvlad_ros.retrieval.stream_clock import StreamClock, Tick
 from netvlad_ros.store.keyframe_store import Changes, KeyframeStore, StoredKeyframes, StoreHeader
@@ -60,6 +71,7 @@ class KeyframeDatabase:
         self._database_id = uuid.uuid4().hex  # stays when it is saved, loaded and added to
         self._history = _History()
         self._saved: dict[KeyframeStore, _History] = {}
+        self._data = ImageDataKeeper()
 
     def __len__(self) -> int:
         return len(self._keyframes)
@@ -88,6 +100,9 @@ class KeyframeDatabase:
         stream: Stream = ONLY_STREAM,
         received_ns: int | None = None,
         calibration: Calibration | None = None,
+        choice: Choice = Choice.UNDECIDED,
+        data: Callable[[], ImageData] | None = None,
+        external_id: int = NO_EXTERNAL_ID,
     ) -> Query | None:
         """Looks an image up and adds it, if it is a keyframe; None if it is not.
 
@@ -96,7 +111,11 @@ class KeyframeDatabase:
         stream:      whose image it is.
         received_ns: when it arrived or was recorded, by a clock that is not set; without it, a clock that is
                      set ahead by less than an hour looks like a pause.
-        Raises DescriptorError if the descriptor does not fit those in here.
+        choice:      goes over the configured choice of keyframes, but never makes a late image one.
+        data:        gives what else is known of the image; called only if it becomes a keyframe.
+        external_id: what a back-end calls it.
+        Raises DescriptorError if the descriptor does not fit those in here; ValueError if data has an array
+        of the wrong shape.
         """
         self._refuse_unfit(descriptor, fingerprint)
         state = self._stream(stream)
@@ -107,14 +126,21 @@ class KeyframeDatabase:
         robot.drive_ns = max(robot.drive_ns, tick.drive_ns)
         if tick.jumped_ns:
             _tell_jump(tick)
-        if reason := state.selector.select(descriptor, tick.drive_ns):
+        if reason := state.selector.select(descriptor, tick.drive_ns, choice):
             self._pass_over(reason)
             return None
         index = self._index_for(fingerprint, len(descriptor))
-        keyframe = Keyframe(tick.session, state.next_number(tick.session), int(stamp_ns))
+        number = state.next_number(tick.session)
+        keyframe = Keyframe(tick.session, number, int(stamp_ns), int(external_id))
+        known = data() if data else NOTHING_KNOWN
+        self._data.add(keyframe.name, known)
         matches, recent = self._search(index, descriptor, robot)
+        if known is not NOTHING_KNOWN:
+            matches = self._data.attached(matches, self.config.database.matches_with_data)
         searched = len(self) - recent.count
-        query = Query(keyframe, matches, recent, searched, state.queries, fingerprint, calibration)
+        query = Query(
+            keyframe, matches, recent, searched, state.queries, fingerprint, calibration, known
+        )
         state.queries += 1
         robot.saw(self._add([keyframe], descriptor[None]))
         self.last_image = f"became keyframe {keyframe}"
@@ -125,6 +151,8 @@ class KeyframeDatabase:
         if self._index is None:
             self._index = self._make_index(stored.descriptors.shape[1])
         self._add(stored.keyframes, stored.descriptors)
+        for name, data in stored.data:
+            self._data.add(name, data)
 
     def remove(self, keyframes: Iterable[Keyframe]) -> None:
         """Takes keyframes out. Raises DatabaseError, and removes nothing, if one is not there."""
@@ -144,6 +172,7 @@ class KeyframeDatabase:
         for robot in self._robots.values():
             robot.forget(set(gone.tolist()))
         self._history.removed += tuple(doomed)
+        self._data.forget(keyframe.name for keyframe in doomed)
 
     def reset(self) -> None:
         """Forgets all keyframes and accepts descriptors of any model again."""
@@ -152,6 +181,7 @@ class KeyframeDatabase:
         if self._index is not None:
             self._index = self._make_index(self._index.dims)
         self._keyframes = {}
+        self._data = ImageDataKeeper()
         self._streams.clear()
         self._robots.clear()
 
@@ -165,6 +195,7 @@ class KeyframeDatabase:
         database.fingerprint, database._database_id = header.fingerprint, header.database_id
         for block in blocks:
             database.add(block)
+        database._data.stored(store, database._data.unsaved)
         database._saved[store] = replace(database._history)
         return database
 
@@ -186,8 +217,10 @@ class KeyframeDatabase:
         new = [*itertools.takewhile(lambda each: each >= start, reversed(self._keyframes))][::-1]
         removed = () if known is None or cleared else now.removed[len(known.removed) :]
         header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
-        added = _blocks(self._index, new, [self._keyframes[each] for each in new])
-        return Unsaved(store, header, Changes(cleared, removed, added), now, self._saved)
+        data = functools.partial(self._data.known_for, store)
+        added = _blocks(self._index, new, [self._keyframes[each] for each in new], data)
+        changes = Changes(cleared, removed, added)
+        return Unsaved(store, header, changes, now, self._saved, self._data, self._data.unsaved)
 
     def save(self, store: KeyframeStore) -> None:
         """Brings a store up to date. Raises DatabaseError; what was stored before is then as it was."""
@@ -272,6 +305,7 @@ class Unsaved:
 
     history: of the database, with these changes.
     saved:   what the database knows of each store.
+    data:    what it knows of keyframes, and the names of those that the changes have all of.
     """
 
     store: KeyframeStore
@@ -279,6 +313,8 @@ class Unsaved:
     changes: Changes
     history: "_History"
     saved: dict[KeyframeStore, "_History"]
+    data: ImageDataKeeper
+    names: Sequence[tuple[str, int]]
 
     def write(self) -> None:
         """Brings the store up to date; in any thread, once. Raises DatabaseError.
@@ -287,6 +323,7 @@ class Unsaved:
         """
         self.store.save(self.header, self.changes)
         self.saved[self.store] = self.history
+        self.data.stored(self.store, self.names)
 
 
 def check_descriptor(descriptor: np.ndarray, dims: int | None = None) -> None:
@@ -310,11 +347,18 @@ def check_descriptor(descriptor: np.ndarray, dims: int | None = None) -> None:
 
 
 def _blocks(
-    index: VectorIndex, ids: list[int], keyframes: list[Keyframe]
+    index: VectorIndex,
+    ids: list[int],
+    keyframes: list[Keyframe],
+    data: Callable[[Iterable[tuple[str, int]]], Iterable[tuple[tuple[str, int], ImageData]]],
 ) -> Iterator[StoredKeyframes]:
     for start in range(0, len(ids), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        yield StoredKeyframes(keyframes[rows], index.vectors(np.array(ids[rows], np.int64)))
+        yield StoredKeyframes(
+            keyframes[rows],
+            index.vectors(np.array(ids[rows], np.int64)),
+            data(each.name for each in keyframes[rows]),
+        )
 
 
 def _tell_jump(tick: Tick) -> None:

@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Which images become keyframes."""
 
+import enum
+
 import numpy as np
 
 from netvlad_ros.config import KeyframeConfig
 from netvlad_ros.constants import NANOSECONDS
+
+
+class Choice(enum.Enum):
+    """Whether somebody has chosen already, as in GlobalDescriptor."""
+
+    UNDECIDED = 0
+    KEYFRAME = 1
+    PASSED = 2
 
 
 class KeyframeSelector:
@@ -14,9 +24,13 @@ class KeyframeSelector:
         self.config = config or KeyframeConfig()
         self._last: tuple[np.ndarray, int] | None = None
 
-    def select(self, descriptor: np.ndarray, time_ns: int) -> str:
+    def select(
+        self, descriptor: np.ndarray, time_ns: int, choice: Choice = Choice.UNDECIDED
+    ) -> str:
         """Empty if this image becomes a keyframe, which later ones are compared with; or why it is none."""
-        reason = self._why_not(descriptor, time_ns, *self._last) if self._last is not None else ""
+        reason = "its sender chose others" if choice is Choice.PASSED else ""
+        if choice is Choice.UNDECIDED and self._last is not None:
+            reason = self._why_not(descriptor, time_ns, *self._last)
         if not reason:
             self._last = (descriptor.copy(), time_ns)  # the caller may use the array again
         return reason

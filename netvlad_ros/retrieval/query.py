@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from netvlad_ros.calibration import Calibration
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import Keyframe, Match
 
 
@@ -33,6 +34,7 @@ class Query:
     number:      counts the queries of this stream since the database began, or began anew.
     fingerprint: of the descriptors.
     calibration: of the model that made them, if it has one.
+    data:        what is known of the keyframe beside its descriptor.
     """
 
     keyframe: Keyframe
@@ -42,3 +44,4 @@ class Query:
     number: int = 0
     fingerprint: str = ""
     calibration: Calibration | None = None
+    data: ImageData = field(default=NOTHING_KNOWN, compare=False, repr=False)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The columns in which is stored what is known of a keyframe beside its descriptor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from netvlad_ros.image_data import CameraModel, CorrectedPose, LocalFeatures, Pose
+from netvlad_ros.image_data import CameraModel, CorrectedPose, ImageData, LocalFeatures, Pose
 
 T = TypeVar("T")
 
@@ -170,3 +170,18 @@ LOCAL_FEATURES = Table(
 THUMBNAIL: Table[bytes] = Table(
     "thumbnail", {"jpeg": (bytes,)}, lambda jpeg: (jpeg,), lambda row: row[0]
 )
+# Field of ImageData -> where it is stored.
+PARTS: dict[str, Table[Any]] = {
+    "features": LOCAL_FEATURES,
+    "camera": CAMERA_MODEL,
+    "odometry": ODOMETRY,
+    "map_pose": CORRECTED_POSE,
+    "thumbnail": THUMBNAIL,
+}
+
+
+def parts_of(data: ImageData) -> Iterator[tuple[Table[Any], Any]]:
+    """What is known, with the table of each."""
+    for name, table in PARTS.items():
+        if (value := getattr(data, name)) is not None:
+            yield table, value

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from netvlad_ros.image_data import ImageData
 from netvlad_ros.keyframe import Keyframe
 
 
@@ -26,10 +27,15 @@ class StoreHeader:
 
 @dataclass(frozen=True)
 class StoredKeyframes:
-    """Some keyframes in the order in which they were added, and their descriptors, (n, dims) float32."""
+    """Some keyframes in the order in which they were added.
+
+    descriptors: (n, dims) float32.
+    data:        what else is known, by the names of keyframes; those of which nothing is may be left out.
+    """
 
     keyframes: Sequence[Keyframe]
     descriptors: np.ndarray
+    data: Iterable[tuple[tuple[str, int], ImageData]] = ()
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,12 @@ class KeyframeStore(Protocol):
     def load(self) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
         """All keyframes of one save, block by block in the order in which they were added.
 
-        Raises DatabaseError, also while they are read.
+        Of what else is known only odometry comes along, as it is small. Raises DatabaseError, also while they
+        are read.
         """
+
+    def read_data(self, name: tuple[str, int]) -> ImageData:
+        """All that is known of a keyframe; nothing of one that is not here. Raises DatabaseError."""
 
     def save(self, header: StoreHeader, changes: Changes) -> None:
         """Takes in what changed since this object last loaded or saved, all of it or nothing.

@@ -93,11 +93,13 @@ def insert_keyframes(
     connection: sqlite3.Connection,
     sessions: dict[str, int],
     rows: Iterable[tuple[Keyframe, bytes]],
-) -> None:
-    """Adds keyframes, their sessions and their descriptors at the end. Raises sqlite3.Error.
+) -> dict[tuple[str, int], int]:
+    """Adds keyframes, their sessions and their descriptors at the end; returns their ids by their names.
 
     sessions: ids of those that are there, by their UUIDs; new ones come in.
+    Raises sqlite3.Error.
     """
+    ids = {}
     for number, (keyframe, vector) in enumerate(rows, _last(connection, "keyframe") + 1):
         uuid = keyframe.session.uuid
         if uuid not in sessions:
@@ -119,6 +121,8 @@ def insert_keyframes(
             "INSERT INTO descriptor (keyframe, vector, crc32) VALUES (?, ?, ?)",
             (number, vector, checksum(number, vector)),
         )
+        ids[keyframe.name] = number
+    return ids
 
 
 def _insert_session(connection: sqlite3.Connection, session: Session) -> int:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from netvlad_ros.errors import DatabaseError
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import Keyframe, Session, Stream, shown_name
 from netvlad_ros.store import migrations, schema, sqlite_file
-from netvlad_ros.store.keyframe_data import Table
+from netvlad_ros.store.keyframe_data import ODOMETRY, PARTS, Table, parts_of
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
 from netvlad_ros.store.schema import checksum
 
@@ -88,20 +89,25 @@ class SqliteStore:
 
         Reads neither descriptors nor other tables. Raises DatabaseError.
         """
-        columns = ", ".join((*table.columns, "crc32"))
-        query = f"SELECT {columns} FROM {table.name} WHERE keyframe = ?"
         found = {}
-        with (
-            sqlite_file.errors(self.path, "read"),
-            contextlib.closing(self._open_up_to_date()) as connection,
-        ):
+        with self._reading() as connection:
             sessions = self._session_ids(connection)
             for name in names:
                 keyframe = self._find(connection, sessions, name)
-                row = connection.execute(query, (keyframe,)).fetchone()
-                if row is not None:
-                    found[name] = self._value(table, name, (keyframe, *row))
+                value = self._read(connection, table, name, keyframe)
+                if value is not None:
+                    found[name] = value
         return found
+
+    def read_data(self, name: tuple[str, int]) -> ImageData:
+        """See KeyframeStore."""
+        with self._reading() as connection:
+            keyframe = self._find(connection, self._session_ids(connection), name)
+            found = {
+                part: self._read(connection, table, name, keyframe) for part, table in PARTS.items()
+            }
+        is_known = any(each is not None for each in found.values())
+        return ImageData(**found) if is_known else NOTHING_KNOWN
 
     def write(self, table: Table[T], values: Mapping[tuple[str, int], T]) -> None:
         """Keeps this of keyframes that are stored already, in place of what was known before; all or nothing.
@@ -109,11 +115,6 @@ class SqliteStore:
         Raises DatabaseError; ValueError if an array has the wrong shape.
         """
         self._refuse_absence()
-        columns = ("keyframe", *table.columns, "crc32")
-        statement = (
-            f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) "
-            f"VALUES ({', '.join('?' * len(columns))})"
-        )
         with self._connection("write") as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             self._bring_up_to_date(connection, self._version(connection))
@@ -124,8 +125,7 @@ class SqliteStore:
                     raise DatabaseError(
                         f"{self.path}: holds no keyframe {shown_name(name)}; save the keyframe first."
                     )
-                row = (keyframe, *table.to_row(value))
-                connection.execute(statement, (*row, checksum(*row)))
+                _keep(connection, table, keyframe, value)
 
     # --- Writing --------------------------------------------------------------------------------------
 
@@ -149,21 +149,32 @@ class SqliteStore:
             migrations.migrate(connection, migrations.CREATED_VERSION)
             known, revision, count = header, 0, 0
         if changes.cleared or known.database_id != header.database_id:
-            for table in ("session", "keyframe", *schema.OF_KEYFRAMES):
-                connection.execute(f"DELETE FROM {table}")
+            for each in ("session", "keyframe", *schema.OF_KEYFRAMES):
+                connection.execute(f"DELETE FROM {each}")
             count = 0
         sessions = self._session_ids(connection)
         for keyframe in changes.removed:
             count -= self._remove(connection, sessions, keyframe.name)
         for block in changes.added:
-            vectors = np.ascontiguousarray(block.descriptors, "<f4").reshape(-1, header.dims)
-            contents = (vector.tobytes() for vector in vectors)
-            schema.insert_keyframes(
-                connection, sessions, zip(block.keyframes, contents, strict=True)
-            )
-            count += len(vectors)
+            self._insert(connection, sessions, header.dims, block)
+            count += len(block.keyframes)
         schema.write_header(connection, header, revision + 1, count)
         return revision + 1
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        sessions: dict[str, int],
+        dims: int,
+        block: StoredKeyframes,
+    ) -> None:
+        vectors = np.ascontiguousarray(block.descriptors, "<f4").reshape(-1, dims)
+        contents = (vector.tobytes() for vector in vectors)
+        rows = zip(block.keyframes, contents, strict=True)
+        ids = schema.insert_keyframes(connection, sessions, rows)
+        for name, data in block.data:
+            for table, value in parts_of(data):
+                _keep(connection, table, ids[name], value)
 
     def _refuse_loss(
         self, before: StoreHeader, revision: int, count: int, header: StoreHeader
@@ -285,10 +296,13 @@ class SqliteStore:
             at_once = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * header.dims)))
             while block := rows.fetchmany(at_once):
                 keyframes = [self._keyframe(row, sessions, header.dims) for row in block]
+                ids = {row[0]: each for row, each in zip(block, keyframes, strict=True)}
                 vectors = np.frombuffer(b"".join(row[6] for row in block), "<f4")
                 found += len(block)
                 yield StoredKeyframes(
-                    keyframes, vectors.astype(np.float32, copy=False).reshape(-1, header.dims)
+                    keyframes,
+                    vectors.astype(np.float32, copy=False).reshape(-1, header.dims),
+                    list(self._odometry(connection, ids)),
                 )
             if found != count:
                 raise DatabaseError(
@@ -314,6 +328,29 @@ class SqliteStore:
         raise DatabaseError(
             f"{self.path}: keyframe {shown_name((uuid, number))} is damaged; restore a copy of the file."
         )
+
+    def _odometry(
+        self, connection: sqlite3.Connection, keyframes: Mapping[int, Keyframe]
+    ) -> Iterator[tuple[tuple[str, int], ImageData]]:
+        """keyframes: a run of them, by their ids in the file."""
+        query = (
+            f"SELECT {_selected(ODOMETRY, 'keyframe')} FROM odometry WHERE keyframe BETWEEN ? AND ?"
+        )
+        for keyframe, *row in connection.execute(query, (min(keyframes), max(keyframes))):
+            if keyframe in keyframes:
+                name = keyframes[keyframe].name
+                yield name, ImageData(odometry=self._value(ODOMETRY, name, (keyframe, *row)))
+
+    def _read(
+        self,
+        connection: sqlite3.Connection,
+        table: Table[T],
+        name: tuple[str, int],
+        keyframe: int | None,
+    ) -> T | None:
+        query = f"SELECT {_selected(table)} FROM {table.name} WHERE keyframe = ?"
+        row = connection.execute(query, (keyframe,)).fetchone()
+        return None if row is None else self._value(table, name, (keyframe, *row))
 
     def _sessions(self, connection: sqlite3.Connection) -> dict[int, Session]:
         """By their ids in the file."""
@@ -367,6 +404,14 @@ class SqliteStore:
 
     # --- The file -------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with (
+            sqlite_file.errors(self.path, "read"),
+            contextlib.closing(self._open_up_to_date()) as connection,
+        ):
+            yield connection
+
     def _refuse_absence(self) -> None:
         if not os.path.isfile(self.path):  # noqa: PTH113 - never raises
             raise DatabaseError(f"{self.path}: there is no such database file; a save makes one.")
@@ -384,3 +429,17 @@ class SqliteStore:
             contextlib.closing(sqlite_file.connect(self.path)) as connection,
         ):
             yield connection
+
+
+def _selected(table: Table[Any], *more: str) -> str:
+    return ", ".join((*more, *table.columns, "crc32"))
+
+
+def _keep(connection: sqlite3.Connection, table: Table[T], keyframe: int, value: T) -> None:
+    """In place of what was known before. Raises ValueError if an array has the wrong shape."""
+    row = (keyframe, *table.to_row(value))
+    columns = f"keyframe, {_selected(table)}"
+    connection.execute(
+        f"INSERT OR REPLACE INTO {table.name} ({columns}) VALUES ({', '.join('?' * (len(row) + 1))})",
+        (*row, checksum(*row)),
+    )

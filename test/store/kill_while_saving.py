@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from netvlad_ros.errors import DatabaseError
+from netvlad_ros.image_data import ImageData, LocalFeatures
 from netvlad_ros.keyframe import Keyframe, Session
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
 from netvlad_ros.store.sqlite_store import SqliteStore
@@ -36,6 +37,12 @@ def descriptor(number: int) -> np.ndarray:
     return np.random.default_rng(number).standard_normal(HEADER.dims).astype(np.float32)
 
 
+def known(number: int) -> ImageData:
+    """Features that take more than a page."""
+    points = np.full((300, 2), number, np.float32)
+    return ImageData(LocalFeatures("orb", points, np.full((300, 32), number % 256, np.uint8)))
+
+
 def load(store: SqliteStore) -> int:
     """How many keyframes there are, if they are the first ones that were saved."""
     try:
@@ -50,6 +57,10 @@ def load(store: SqliteStore) -> int:
             assert each == keyframe(count)
             assert np.array_equal(row, descriptor(count))
             count += 1
+    for number in range(count):
+        features = store.read_data(keyframe(number).name).features
+        assert features is not None
+        assert np.array_equal(features.keypoints_px, known(number).features.keypoints_px)  # type: ignore[union-attr]
     return count
 
 
@@ -60,7 +71,8 @@ def add_and_save_for_ever(path: Path, acknowledge: int) -> None:
     while True:
         numbers = range(count, count + 1 + count % 4)
         rows = np.array([descriptor(number) for number in numbers])
-        block = StoredKeyframes([keyframe(number) for number in numbers], rows)
+        data = [(keyframe(number).name, known(number)) for number in numbers]
+        block = StoredKeyframes([keyframe(number) for number in numbers], rows, data)
         store.save(HEADER, Changes(False, [], [block]))
         count += len(numbers)
         os.write(acknowledge, f"{count}\n".encode())
