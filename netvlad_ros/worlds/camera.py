@@ -86,6 +86,12 @@ class Camera:
         centre = ((self.width_px - 1) / 2, (self.height_px - 1) / 2)
         return np.array([[f, 0, centre[0]], [0, f, centre[1]], [0, 0, 1.0]])
 
+    def projection(self, baseline_m: float = 0.0) -> np.ndarray:
+        """(3, 4) of a camera so far to the right of the one in whose frame the points are."""
+        projection = np.hstack([self.matrix(), np.zeros((3, 1))])
+        projection[0, 3] -= self.focal_px * baseline_m
+        return projection
+
     def project(self, pose: Pose, points_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (n, 2) and depths in metres (n,) of points (n, 3); behind the camera depths are negative."""
         local = (np.atleast_2d(points_m) - pose.position_m) @ pose.rotation() @ _OPTICAL.T

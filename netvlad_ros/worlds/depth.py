@@ -78,3 +78,9 @@ def _at(numbers: np.ndarray, x: np.ndarray, y: np.ndarray, camera: Camera) -> np
     column = np.floor((x + 0.5) / camera.width_px * shrink[1]).astype(int)
     inside = (row >= 0) & (row < numbers.shape[0]) & (column >= 0) & (column < numbers.shape[1])
     return np.where(inside, numbers[np.where(inside, row, 0), np.where(inside, column, 0)], -1)
+
+
+def sixteen_bits(depth_m: np.ndarray, unit_m: float) -> np.ndarray:
+    """uint16 in a unit, rounded; 0 where there is no depth, or more of it than 65535 units."""
+    units = np.nan_to_num(np.round(depth_m / unit_m))
+    return np.where(units <= np.iinfo(np.uint16).max, units, 0).astype(np.uint16)

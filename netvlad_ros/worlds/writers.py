@@ -4,16 +4,19 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
 from netvlad_ros.errors import WorldError
+from netvlad_ros.worlds.bag_messages import LATCHED, TOPICS, Messages, encoded
+from netvlad_ros.worlds.depth import sixteen_bits
+from netvlad_ros.worlds.odometry import cameras_of
+from netvlad_ros.worlds.sensors import ONE_CAMERA, Sensors
 from netvlad_ros.worlds.walks import Shot
 from netvlad_ros.worlds.world import World
 
@@ -21,11 +24,13 @@ POSES_CSV = (
     *("image", "x_m", "y_m", "z_m", "heading_rad", "pitch_rad", "roll_rad", "stamp_ns"),
     *("lap", "conditions", "world"),
 )
-JPEG_QUALITY = 95
 SETTINGS = "render.json"
-TOPICS = {"image": "/camera/image_raw", "info": "/camera/camera_info", "odometry": "/odom"}
+DEPTH_UNIT_M = (
+    1 / 256
+)  # of the pictures of depth in a sequence, as KITTI's depth benchmark has them
 
 Settings = dict[str, Any]
+Pictures = dict[Path, Callable[[Shot], np.ndarray]]  # by the folder that they are written to
 
 
 def write_folder(
@@ -36,39 +41,64 @@ def write_folder(
     A folder that was begun with the same settings is completed. Raises WorldError if they differ.
     """
     _begin(folder, settings)
-    (folder / "images").mkdir(exist_ok=True)
     with (folder / "poses.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(POSES_CSV)
         rows.writerows(_csv_row(world, shot) for shot in shots)
-    yield from _write_images(world, shots, folder / "images", ".jpg")
+    yield from _write_images(shots, {folder / "images": partial(_left, world)}, ".jpg")
 
 
 def write_kitti(
-    world: World, shots: Sequence[Shot], folder: Path, settings: Settings
+    world: World,
+    shots: Sequence[Shot],
+    folder: Path,
+    settings: Settings,
+    sensors: Sensors = ONE_CAMERA,
 ) -> Iterator[int]:
     """image_0/000000.png (in colour), times.txt, poses.txt and calib.txt; yields as write_folder().
 
-    Poses are of the camera (x right, y down, z ahead) in the frame of the first picture.
+    Poses are of the camera (x right, y down, z ahead) in the frame of the first picture. What sensors ask
+    for: the right pictures in image_1, with P1; depth_0/000000.png, 16 bits in DEPTH_UNIT_M, 0 where there
+    is none; odometry.txt, the poses as drifting odometry has them.
     """
     _begin(folder, settings)
-    (folder / "image_0").mkdir(exist_ok=True)
     first = np.linalg.inv(shots[0].pose.matrix())
-    matrices = [(first @ shot.pose.matrix())[:3].ravel() for shot in shots]
+    matrices = [first @ shot.pose.matrix() for shot in shots]
     times = [[(shot.stamp_ns - shots[0].stamp_ns) / 1e9] for shot in shots]
-    projection = np.hstack([world.camera.matrix(), np.zeros((3, 1))]).ravel()
-    _write_numbers(folder / "poses.txt", matrices)
+    _write_numbers(folder / "poses.txt", [matrix[:3].ravel() for matrix in matrices])
     _write_numbers(folder / "times.txt", times)
+    baselines_m = [0.0, *([sensors.baseline_m] if sensors.baseline_m else [])]
     (folder / "calib.txt").write_text(
-        "P0: " + " ".join(f"{value:.9e}" for value in projection) + "\n"
+        "".join(
+            f"P{number}: " + " ".join(f"{value:.9e}" for value in projection.ravel()) + "\n"
+            for number, projection in enumerate(map(world.camera.projection, baselines_m))
+        )
     )
-    yield from _write_images(world, shots, folder / "image_0", ".png")
+    if sensors.drift is not None:
+        reports = sensors.odometry(world, shots)
+        rows = cameras_of(reports, world.scene.eye_m)
+        _write_numbers(folder / "odometry.txt", [matrix[:3].ravel() for matrix in rows])
+    pictures: Pictures = {folder / "image_0": partial(_left, world)}
+    if sensors.baseline_m:
+        pictures[folder / "image_1"] = lambda shot: world.render_right(
+            shot.pose, shot.conditions, sensors.baseline_m, shot.number
+        )
+    if sensors.depth:
+        pictures[folder / "depth_0"] = lambda shot: sixteen_bits(
+            world.depth_m(shot.pose, shot.conditions), DEPTH_UNIT_M
+        )
+    yield from _write_images(shots, pictures, ".png")
 
 
 def write_bag(
-    world: World, shots: Sequence[Shot], folder: Path, settings: Settings, compressed: bool = False
+    world: World,
+    shots: Sequence[Shot],
+    folder: Path,
+    settings: Settings,
+    compressed: bool = False,
+    sensors: Sensors = ONE_CAMERA,
 ) -> Iterator[int]:
-    """A rosbag2 folder with images, camera info and odometry; yields as write_folder().
+    """A rosbag2 folder with what bag_messages.TOPICS says; yields as write_folder().
 
     compressed: CompressedImage (JPEG) instead of Image. Until the bag is complete it lies in
     FOLDER.unfinished, which is no bag. One of the same settings stays as it is. Raises WorldError if there
@@ -81,15 +111,18 @@ def write_bag(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     bag = unfinished / f"{folder.name}_0"  # which names the file inside, as rosbag2 does
-    messages = _Messages(world, compressed)
+    messages = Messages(world, compressed, sensors)
     with Writer(bag, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         connections: dict[str, Any] = {}
-        for shot in shots:
-            for topic, message in messages.of(shot):
+        for shot, found in messages.of(shots):
+            for topic, message in found:
                 kind = message.__msgtype__
                 if topic not in connections:
                     connections[topic] = writer.add_connection(
-                        topic, kind, typestore=messages.store
+                        topic,
+                        kind,
+                        typestore=messages.store,
+                        offered_qos_profiles=LATCHED if topic == TOPICS["static"] else (),
                     )
                 data = messages.store.serialize_cdr(message, kind)
                 writer.write(connections[topic], shot.stamp_ns, data)
@@ -126,98 +159,23 @@ def _csv_row(world: World, shot: Shot) -> list[object]:
     return [*place, shot.stamp_ns, shot.lap, shot.conditions_name, world.name]
 
 
-def _write_images(world: World, shots: Sequence[Shot], folder: Path, suffix: str) -> Iterator[int]:
+def _left(world: World, shot: Shot) -> np.ndarray:
+    return world.render(shot.pose, shot.conditions, shot.number)
+
+
+def _write_images(shots: Sequence[Shot], pictures: Pictures, suffix: str) -> Iterator[int]:
+    for folder in pictures:
+        folder.mkdir(exist_ok=True)
     for shot in shots:
-        file = folder / f"{shot.number:06d}{suffix}"
-        if not file.exists():
-            image = world.render(shot.pose, shot.conditions, shot.number)
-            unfinished = file.with_name(f".{file.name}")
-            unfinished.write_bytes(_encoded(image, suffix))
-            unfinished.rename(file)
+        for folder, taken in pictures.items():
+            file = folder / f"{shot.number:06d}{suffix}"
+            if not file.exists():
+                unfinished = file.with_name(f".{file.name}")
+                unfinished.write_bytes(encoded(taken(shot), suffix))
+                unfinished.rename(file)
         yield shot.number
-
-
-def _encoded(image: np.ndarray, suffix: str) -> bytes:
-    done, data = cv2.imencode(
-        suffix,
-        image[..., ::-1],
-        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else [],
-    )
-    if not done:
-        raise WorldError(f"OpenCV can't write {suffix} images; another build of it can.")
-    return data.tobytes()
 
 
 def _write_numbers(file: Path, rows: Sequence[Sequence[float] | np.ndarray]) -> None:
     lines = (" ".join(f"{value:.9e}" for value in row) for row in rows)
     file.write_text("\n".join(lines) + "\n")
-
-
-class _Messages:
-    """The messages of each picture."""
-
-    def __init__(self, world: World, compressed: bool) -> None:
-        self.world, self.compressed = world, compressed
-        self.store = get_typestore(Stores.LATEST)
-
-    def of(self, shot: Shot) -> Iterator[tuple[str, Any]]:
-        """Topic and message, odometry first, so that the pose is there when the image comes."""
-        yield TOPICS["odometry"], self._odometry(shot)
-        yield TOPICS["info"], self._info(shot)
-        image = self.world.render(shot.pose, shot.conditions, shot.number)
-        if self.compressed:
-            data = np.frombuffer(_encoded(image, ".jpg"), np.uint8)
-            message = self._type("sensor_msgs/msg/CompressedImage")(
-                self._header(shot), "jpeg", data
-            )
-            yield f"{TOPICS['image']}/compressed", message
-        else:
-            height, width = image.shape[:2]
-            yield (
-                TOPICS["image"],
-                self._type("sensor_msgs/msg/Image")(
-                    self._header(shot), height, width, "rgb8", 0, 3 * width, image.reshape(-1)
-                ),
-            )
-
-    def _type(self, name: str) -> Any:
-        return self.store.types[name]
-
-    def _header(self, shot: Shot, frame: str = "camera_optical_frame") -> Any:
-        stamp = self._type("builtin_interfaces/msg/Time")(*divmod(shot.stamp_ns, 1_000_000_000))
-        return self._type("std_msgs/msg/Header")(stamp, frame)
-
-    def _info(self, shot: Shot) -> Any:
-        camera = self.world.camera
-        region = self._type("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False)
-        matrix = camera.matrix()
-        projection = np.hstack([matrix, np.zeros((3, 1))])
-        distortion = np.array([camera.k1, camera.k2, 0, 0, 0], np.float64)
-        return self._type("sensor_msgs/msg/CameraInfo")(
-            self._header(shot),
-            camera.height_px,
-            camera.width_px,
-            "plumb_bob",
-            distortion,
-            matrix.ravel(),
-            np.eye(3).ravel(),
-            projection.ravel(),
-            0,
-            0,
-            region,
-        )
-
-    def _odometry(self, shot: Shot) -> Any:
-        """Of the camera's body (x ahead, y left, z up) in the world; standing still, as it is rendered."""
-        vector = self._type("geometry_msgs/msg/Vector3")
-        position = self._type("geometry_msgs/msg/Point")(*map(float, shot.pose.position_m))
-        rotation = self._type("geometry_msgs/msg/Quaternion")(*map(float, shot.pose.quaternion()))
-        pose = self._type("geometry_msgs/msg/Pose")(position, rotation)
-        twist = self._type("geometry_msgs/msg/Twist")(vector(0, 0, 0), vector(0, 0, 0))
-        zeros = np.zeros(36)
-        return self._type("nav_msgs/msg/Odometry")(
-            self._header(shot, "map"),
-            "camera_link",
-            self._type("geometry_msgs/msg/PoseWithCovariance")(pose, zeros),
-            self._type("geometry_msgs/msg/TwistWithCovariance")(twist, zeros),
-        )
