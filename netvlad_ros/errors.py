@@ -30,6 +30,10 @@ class DescriptorError(NetVLADError):
     """A descriptor has the wrong length, norm, or fingerprint."""
 
 
+class CameraError(NetVLADError):
+    """A camera's intrinsics, depth or right image can't be what they are said to be."""
+
+
 class DatabaseError(NetVLADError):
     """A keyframe database can't be read or written."""
 

@@ -39,7 +39,7 @@ ROSDEP_KEYS = {
 }
 # Import name -> name on PyPI, where they differ.
 PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "PyYAML"}
-WITHOUT_ROSDEP_KEY = {"keras", "tensorflow"}
+WITHOUT_ROSDEP_KEY = {"keras", "poselib", "tensorflow"}
 # Imported only where somebody asks for what needs it (the extras of pyproject.toml, Keras backends); errors
 # there say how to install it.
 OPTIONAL = {

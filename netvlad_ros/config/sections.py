@@ -173,6 +173,38 @@ class CandidateConfig(Section):
 
 
 @dataclass(frozen=True)
+class VerificationConfig(Section):
+    """How two images are compared by geometry."""
+
+    features: str = param(
+        "orb",
+        "Local features of keyframes: orb is fast, rootsift finds more where the light differs; none leaves "
+        "candidates unverified.",
+        choices=("none", "orb", "sift", "rootsift"),
+    )
+    max_features: int = param(
+        1000, "How many local features of an image are kept.", ge=50, le=20000
+    )
+    max_depth_m: float = param(
+        40.0, "Points further away than this, in metres, are not measured.", ge=0.1, le=10000.0
+    )
+    max_ratio: float = param(
+        0.8,
+        "A feature's nearest one in the other image has to be nearer than the second nearest by this factor.",
+        ge=0.1,
+        le=1.0,
+        live=True,
+    )
+    max_error_px: float = param(
+        2.0,
+        "How far, in pixels, an inlier may be from where the pose puts it.",
+        ge=0.1,
+        le=100.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
 class DiagnosticsConfig(Section):
     """How the nodes report on themselves."""
 
@@ -191,6 +223,7 @@ class Config:
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    verification: VerificationConfig = field(default_factory=VerificationConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 

@@ -39,7 +39,9 @@ class DescriptorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("descriptor_node")
-        parameters = NodeParameters(self, ("camera", "extractor", "diagnostics"), self._configure)
+        parameters = NodeParameters(
+            self, ("camera", "extractor", "verification", "diagnostics"), self._configure
+        )
         config = parameters.config
         self._camera = config.camera
         self._message_type = CompressedImage if config.camera.compressed else Image

@@ -19,6 +19,7 @@ from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import CandidateSelector, Selection
 
 QOS = QoSProfile(depth=100)
+SECTIONS = ("candidates", "verification", "diagnostics")
 
 
 class LoopClosureNode(Node):
@@ -26,7 +27,7 @@ class LoopClosureNode(Node):
 
     def __init__(self) -> None:
         super().__init__("loop_closure_node")
-        config = NodeParameters(self, ("candidates", "diagnostics"), self._configure).config
+        config = NodeParameters(self, SECTIONS, self._configure).config
         self._selector = CandidateSelector(config.candidates)
         self._last_query = "there was none yet: no keyframe has arrived"
         counts = ("received", "lost", "candidates", "refused")
