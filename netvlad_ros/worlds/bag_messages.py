@@ -170,7 +170,7 @@ class Messages:
 
     def _mount(self, shot: Shot) -> Any:
         """From the base to the camera's body, and from there to its optical frame."""
-        to_optical = base_from_camera(self.world.scene.eye_m)
+        to_optical = base_from_camera()
         body = Pose(BASE, CAMERA_BODY, to_optical[:3, 3], np.array([0, 0, 0, 1.0]))
         optical = Pose(CAMERA_BODY, OPTICAL, np.zeros(3), np.array([-0.5, 0.5, -0.5, 0.5]))
         return self._type("tf2_msgs/msg/TFMessage")(

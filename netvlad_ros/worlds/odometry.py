@@ -12,7 +12,8 @@ from netvlad_ros.image_data import Pose as Reported
 from netvlad_ros.worlds.camera import Pose
 
 MAP, CAMERA_BODY, ODOM, BASE = "map", "camera_link", "odom", "base_link"
-CAMERA_AHEAD_M = 0.3
+# From the base (x ahead, y left, z up) to the camera, which looks ahead.
+MOUNT_M = (0.3, 0.0, 0.5)
 # Each pose is read with this noise, which does not add up: it is all that roll and pitch have.
 READING_M, READING_RAD = 0.001, 0.0005
 _DRIFTING = [0, 1, 2, 5]  # of the six of a covariance: x, y, z and the rotation about z
@@ -52,30 +53,26 @@ def exact(pose: Pose) -> Reported:
     return Reported(MAP, CAMERA_BODY, pose.position_m, pose.quaternion())
 
 
-def base_from_camera(height_m: float) -> np.ndarray:
-    """(4, 4) from the camera's optical frame to the base (x ahead, y left, z up), which is on the ground.
-
-    height_m: of the camera, which looks ahead from CAMERA_AHEAD_M in front of the base.
-    """
-    return Pose(CAMERA_AHEAD_M, 0.0, height_m).matrix()
+def base_from_camera() -> np.ndarray:
+    """(4, 4) from the camera's optical frame to the base."""
+    return Pose(*MOUNT_M).matrix()
 
 
-def base_of(camera: Pose, height_m: float) -> Pose:
+def base_of(camera: Pose) -> Pose:
     """Where the base is when the camera is here."""
-    mount = (CAMERA_AHEAD_M, 0.0, height_m)
-    x, y, z = (camera.position_m - camera.rotation() @ mount).tolist()
+    x, y, z = (camera.position_m - camera.rotation() @ MOUNT_M).tolist()
     return replace(camera, x_m=x, y_m=y, z_m=z)
 
 
-def drifted(poses: Sequence[Pose], drift: Drift, height_m: float, seed: int) -> list[Reported]:
+def drifted(poses: Sequence[Pose], drift: Drift, seed: int) -> list[Reported]:
     """Of the base in `odom`, which is where the base was first, level, along its heading.
 
-    poses: of the camera, in driving order; height_m: as for base_from_camera().
+    poses: of the camera, in driving order.
     The covariances are of the position in odom, and of rotations about its axes: they grow from the first
     pose on, and follow from the drift by the error's first order. The same seed drifts the same way.
     """
     rng = np.random.default_rng([seed, 6])
-    bases = [base_of(pose, height_m) for pose in poses]
+    bases = [base_of(pose) for pose in poses]
     rates = np.array([drift.m_per_m, drift.rad_per_m, drift.rad_per_rad])
     scale, per_m, per_rad = rng.normal(0, rates)
     position_m, heading_rad = np.zeros(3), 0.0
@@ -96,9 +93,9 @@ def drifted(poses: Sequence[Pose], drift: Drift, height_m: float, seed: int) -> 
     return reports
 
 
-def cameras_of(reports: Sequence[Reported], height_m: float) -> list[np.ndarray]:
+def cameras_of(reports: Sequence[Reported]) -> list[np.ndarray]:
     """(4, 4) each: the camera's optical frame, in that of the first, as reports of the base have it."""
-    mount = base_from_camera(height_m)
+    mount = base_from_camera()
     cameras = [matrix_of(report) @ mount for report in reports]
     first = np.linalg.inv(cameras[0])
     return [first @ camera for camera in cameras]

@@ -42,7 +42,7 @@ class Sensors:
         poses = [shot.pose for shot in shots]
         if self.drift is None:
             return list(map(exact, poses))
-        return drifted(poses, self.drift, world.scene.eye_m, world.seed)
+        return drifted(poses, self.drift, world.seed)
 
 
 ONE_CAMERA = Sensors()

@@ -76,7 +76,7 @@ def write_kitti(
     )
     if sensors.drift is not None:
         reports = sensors.odometry(world, shots)
-        rows = cameras_of(reports, world.scene.eye_m)
+        rows = cameras_of(reports)
         _write_numbers(folder / "odometry.txt", [matrix[:3].ravel() for matrix in rows])
     pictures: Pictures = {folder / "image_0": partial(_left, world)}
     if sensors.baseline_m:
