@@ -6,6 +6,7 @@ So only which surface is seen depends on the renderer, whose own depths can't be
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from netvlad_ros.errors import WorldError
@@ -48,14 +49,14 @@ class Planes:
 
 
 def depth_of(
-    numbers: np.ndarray, planes: Planes, camera: Camera, pose: Pose, near_m: float
+    image: np.ndarray, planes: Planes, camera: Camera, pose: Pose, near_m: float
 ) -> np.ndarray:
     """float32 (height_px, width_px), metres along the optical axis; NaN where there is no quad.
 
-    numbers: (s height_px, s width_px) the quads that the camera sees, drawn without distortion.
+    image: uint8 RGB (s height_px, s width_px, 3), each quad in the colour of its number, without distortion.
     """
     x, y = straight_pixels(camera)
-    quads = _at(numbers, x, y, camera)
+    quads = numbers_of(_colours_at(image, x, y, camera))
     rotation, centre = pose.matrix()[:3, :3], camera.matrix()[:2, 2]
     offsets_m = planes.corners_m - pose.position_m
     # On a plane n.p = h, the inverse of the depth is linear in the pixel: n.(x, y, 1) / h.
@@ -70,14 +71,13 @@ def depth_of(
     return np.where(quads < 0, np.nan, depth_m).astype(np.float32)
 
 
-def _at(numbers: np.ndarray, x: np.ndarray, y: np.ndarray, camera: Camera) -> np.ndarray:
-    """The quad of each pixel; x, y: where it is without distortion."""
-    # TinyGL draws half a pixel of its own smaller, from the upper left corner.
-    shrink = np.array(numbers.shape) - 0.5
-    row = np.floor((y + 0.5) / camera.height_px * shrink[0]).astype(int)
-    column = np.floor((x + 0.5) / camera.width_px * shrink[1]).astype(int)
-    inside = (row >= 0) & (row < numbers.shape[0]) & (column >= 0) & (column < numbers.shape[1])
-    return np.where(inside, numbers[np.where(inside, row, 0), np.where(inside, column, 0)], -1)
+def _colours_at(image: np.ndarray, x: np.ndarray, y: np.ndarray, camera: Camera) -> np.ndarray:
+    """uint8 RGB of each pixel, black beyond the image; x, y: where the pixel is without distortion."""
+    height, width = image.shape[:2]
+    # Panda's software renderer draws half a pixel of its own smaller, from the upper left corner.
+    column = np.floor((x + 0.5) / camera.width_px * (width - 0.5))
+    row = np.floor((y + 0.5) / camera.height_px * (height - 0.5))
+    return cv2.remap(image, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
 
 
 def sixteen_bits(depth_m: np.ndarray, unit_m: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from netvlad_ros.errors import WorldError
 from netvlad_ros.worlds.camera import Camera, Pose
 from netvlad_ros.worlds.conditions import Conditions
-from netvlad_ros.worlds.depth import Planes, colours_of, depth_of, numbers_of
+from netvlad_ros.worlds.depth import Planes, colours_of, depth_of
 from netvlad_ros.worlds.light import vertex_colours
 from netvlad_ros.worlds.mesh import COLUMNS, Material, Mesh, Vertices, joined
 from netvlad_ros.worlds.scene import Paths, Scene
@@ -129,8 +129,8 @@ class Renderer:
         if self._planes is None:
             self._planes = self._number()
         self._render(pose, self._numbers)
-        numbers = numbers_of(self._read(self._numbers))
-        return depth_of(numbers, self._planes, camera or self.camera, pose, _NEAR_M)
+        image = self._read(self._numbers)
+        return depth_of(image, self._planes, camera or self.camera, pose, _NEAR_M)
 
     def _look(self, conditions: Conditions, camera: Camera | None) -> None:
         self._lens.set_focal_length((camera or self.camera).focal_px)
