@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.msg import GlobalDescriptor
-from netvlad_ros.nodes.conversions import to_ns
+from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.transport import use_large_message_transport
 
 START_UP_S = 60.0  # TensorFlow on a slow disk

@@ -18,7 +18,8 @@ from netvlad_ros.data.bags import Bag
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.keyframe import Keyframe, Match
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, LoopClosureCandidates
-from netvlad_ros.nodes.conversions import descriptor_array, keyframe_from, query_from, to_ns
+from netvlad_ros.nodes.conversions import descriptor_array, keyframe_from, query_from
+from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.transport import use_large_message_transport
 from netvlad_ros.retrieval.loop_detector import Detection
 from netvlad_ros.retrieval.selection import Candidate, Selection

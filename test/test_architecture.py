@@ -34,7 +34,7 @@ LAYERS = [
     {"model"},
     {"importers", "runtime"},
     {"extraction"},
-    {"index", "store", "verification"},
+    {"index", "sensors", "store", "verification"},
     {"retrieval"},
     {"evaluation", "export", "inspection", "search", "training", "worlds"},
     {"cli", "commands", "nodes"},

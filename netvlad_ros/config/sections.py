@@ -173,6 +173,49 @@ class CandidateConfig(Section):
 
 
 @dataclass(frozen=True)
+class SensorsConfig(Section):
+    """What comes with the images, to give keyframes points in metres and a pose by odometry."""
+
+    points_from: str = param(
+        "auto",
+        "What tells how far features are away: a depth image, the right image of a stereo pair, or odometry "
+        "between keyframes (motion); auto takes the first of these that is published.",
+        choices=("auto", "depth", "stereo", "motion"),
+    )
+    rectified: bool = param(
+        False, "Images are rectified: P of camera_info holds for them, not K with D."
+    )
+    baseline_m: float = param(
+        0.0,
+        "Distance between the cameras of a stereo pair, in metres; 0 takes that of the right camera_info.",
+        ge=0.0,
+        le=100.0,
+    )
+    tolerance_s: float = param(
+        0.02,
+        "How far the stamps of depth and right images may be from that of their image, in seconds.",
+        ge=0.0,
+        le=1.0,
+        live=True,
+    )
+    wait_s: float = param(
+        0.15,
+        "How long a keyframe waits for what belongs to it, in seconds; then it goes on without.",
+        ge=0.0,
+        le=5.0,
+        live=True,
+    )
+    base_from_camera: str = param(
+        "",
+        "How the camera's optical frame is mounted on the robot's base: `x y z qx qy qz qw` or `x y z roll "
+        "pitch yaw`, in metres and radians; `tf` asks tf2; empty: not known, poses are those of the camera.",
+    )
+    base_frame: str = param(
+        "base_link", "Frame of the robot's base in tf, where base_from_camera is tf."
+    )
+
+
+@dataclass(frozen=True)
 class VerificationConfig(Section):
     """How two images are compared by geometry."""
 
@@ -223,6 +266,7 @@ class Config:
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    sensors: SensorsConfig = field(default_factory=SensorsConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 

@@ -6,13 +6,12 @@ from array import array
 from collections.abc import Sequence
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
 from netvlad_ros.calibration import Calibration, Curve
-from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import MessageError, NetVLADError
-from netvlad_ros.keyframe import Keyframe, Match, Session, Stream
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
+from netvlad_ros.keyframe import NO_EXTERNAL_ID, Keyframe, Match, Session, Stream
 from netvlad_ros.msg import Calibration as CalibrationMessage
 from netvlad_ros.msg import (
     CalibrationCurve,
@@ -26,6 +25,9 @@ from netvlad_ros.msg import (
 )
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.msg import Verdict as VerdictMessage
+from netvlad_ros.nodes.image_data_messages import image_data_from, image_data_messages
+from netvlad_ros.nodes.stamps import to_ns, to_time
+from netvlad_ros.retrieval.keyframe_selector import Choice
 from netvlad_ros.retrieval.query import Query, Recent
 from netvlad_ros.retrieval.selection import Candidate, Rejection, Selection
 from netvlad_ros.retrieval.stages import Verdict
@@ -34,28 +36,15 @@ from netvlad_ros.retrieval.stages import Verdict
 SIMILARITY_TOLERANCE = 1e-3
 
 
-def to_ns(time: Time) -> int:
-    """Nanoseconds since the clock's zero. Raises MessageError for what no clock shows."""
-    if time.sec < 0 or not 0 <= time.nanosec < NANOSECONDS:
-        raise MessageError(
-            f"expected a stamp of 0 or more seconds and 0 to 999999999 nanoseconds, got {time.sec} s and "
-            f"{time.nanosec} ns; what sets header.stamp?"
-        )
-    return time.sec * NANOSECONDS + time.nanosec
-
-
-def to_time(stamp_ns: int) -> Time:
-    """The stamp as a message."""
-    seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS)
-    return Time(sec=seconds, nanosec=nanoseconds)
-
-
 def descriptor_message(
     header: Header,
     stream: Stream,
     fingerprint: str,
     descriptor: np.ndarray,
     calibration: Sequence[CalibrationMessage] = (),
+    choice: Choice = Choice.UNDECIDED,
+    data: ImageData = NOTHING_KNOWN,
+    external_id: int = NO_EXTERNAL_ID,
 ) -> GlobalDescriptor:
     """An array.array is copied at once; rclpy would check a NumPy array element by element.
 
@@ -68,6 +57,9 @@ def descriptor_message(
         fingerprint=fingerprint,
         descriptor=array("f", descriptor.astype(np.float32, copy=False).tobytes()),
         calibration=list(calibration),
+        choice=choice.value,
+        data=image_data_messages(data, header.stamp),
+        external_id=external_id,
     )
 
 
@@ -79,6 +71,16 @@ def descriptor_array(message: GlobalDescriptor) -> np.ndarray:
 def stream_of(message: GlobalDescriptor) -> Stream:
     """Whose image it is."""
     return Stream(message.robot, message.camera)
+
+
+def choice_of(message: GlobalDescriptor) -> Choice:
+    """Raises MessageError for a value that means nothing."""
+    try:
+        return Choice(message.choice)
+    except ValueError:
+        raise MessageError(
+            f"expected a choice of 0 (undecided), 1 (keyframe) or 2 (passed), got {message.choice}."
+        ) from None
 
 
 def calibration_from(message: GlobalDescriptor | KeyframeMatches) -> Calibration | None:
@@ -101,17 +103,17 @@ def matches_message(query: Query, source: GlobalDescriptor) -> KeyframeMatches:
     recent = query.recent
     return KeyframeMatches(
         header=source.header,
-        query=_keyframe_message(query.keyframe, source.external_id),
+        query=_keyframe_message(query.keyframe),
         query_number=query.number,
         fingerprint=query.fingerprint,
         calibration=source.calibration,
-        matches=[_match_message(match) for match in query.matches],
+        matches=[_match_message(match, match.data) for match in query.matches],
         searched=query.searched,
         recent=recent.count,
         exclude_recent_s=recent.exclude_s,
         best_recent=[_match_message(recent.best)] if recent.best else [],
         best_recent_age_s=recent.best_age_s if recent.best else math.nan,
-        data=source.data,
+        data=[] if query.data is NOTHING_KNOWN else source.data,
     )
 
 
@@ -134,6 +136,7 @@ def query_from(message: KeyframeMatches) -> Query:
         message.query_number,
         message.fingerprint,
         calibration_from(message),
+        image_data_from(message.data),
     )
 
 
@@ -174,7 +177,7 @@ def _refuse_absurd(keyframe: Keyframe, matches: Sequence[Match]) -> None:
             )
 
 
-def _keyframe_message(keyframe: Keyframe, external_id: int = -1) -> KeyframeMessage:
+def _keyframe_message(keyframe: Keyframe) -> KeyframeMessage:
     session = keyframe.session
     return KeyframeMessage(
         session=session.uuid,
@@ -183,7 +186,7 @@ def _keyframe_message(keyframe: Keyframe, external_id: int = -1) -> KeyframeMess
         robot=session.stream.robot,
         camera=session.stream.camera,
         stamp=to_time(keyframe.stamp_ns),
-        external_id=external_id,
+        external_id=keyframe.external_id,
     )
 
 
@@ -195,20 +198,23 @@ def keyframe_from(message: KeyframeMessage) -> Keyframe:
             f"session {message.session[:40]!r} and number {message.number}."
         )
     session = Session(message.session, Stream(message.robot, message.camera), message.map)
-    return Keyframe(session, message.number, to_ns(message.stamp))
+    return Keyframe(session, message.number, to_ns(message.stamp), message.external_id)
 
 
-def _match_message(match: Match) -> KeyframeMatch:
+def _match_message(match: Match, data: ImageData = NOTHING_KNOWN) -> KeyframeMatch:
+    keyframe = _keyframe_message(match.keyframe)
     return KeyframeMatch(
-        keyframe=_keyframe_message(match.keyframe),
+        keyframe=keyframe,
         similarity=match.similarity,
         sequence_score=math.nan,
         margin=math.nan,
+        data=image_data_messages(data, keyframe.stamp),
     )
 
 
 def _match(message: KeyframeMatch) -> Match:
-    return Match(keyframe_from(message.keyframe), float(message.similarity))
+    keyframe, data = keyframe_from(message.keyframe), image_data_from(message.data)
+    return Match(keyframe, float(message.similarity), data=data)
 
 
 def calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:

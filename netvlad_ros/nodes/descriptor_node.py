@@ -18,12 +18,13 @@ from netvlad_ros.errors import MessageError, NetVLADError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.keyframe import Stream
 from netvlad_ros.msg import GlobalDescriptor
-from netvlad_ros.nodes.conversions import calibration_messages, descriptor_message, to_ns
+from netvlad_ros.nodes.conversions import calibration_messages, descriptor_message
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.image_converter import image_converter
 from netvlad_ros.nodes.mailbox import Mailbox
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
+from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.subscriptions import subscribe
 
 # An image takes less; a runtime that takes longer hangs.
@@ -40,7 +41,7 @@ class DescriptorNode(Node):
     def __init__(self) -> None:
         super().__init__("descriptor_node")
         parameters = NodeParameters(
-            self, ("camera", "extractor", "verification", "diagnostics"), self._configure
+            self, ("camera", "extractor", "sensors", "verification", "diagnostics"), self._configure
         )
         config = parameters.config
         self._camera = config.camera

@@ -16,17 +16,20 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from netvlad_ros.config import Config
-from netvlad_ros.errors import DatabaseError, NetVLADError
+from netvlad_ros.errors import DatabaseError, MessageError, NetVLADError
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
 from netvlad_ros.nodes.conversions import (
+    choice_of,
     descriptor_array,
     matches_message,
     stream_of,
-    to_ns,
 )
 from netvlad_ros.nodes.diagnostics import Health
+from netvlad_ros.nodes.image_data_messages import image_data_from
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
+from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.subscriptions import subscribe
 from netvlad_ros.retrieval.database import LATE, KeyframeDatabase, Unsaved
 from netvlad_ros.retrieval.query import Query
@@ -145,7 +148,18 @@ class KeyframeDatabaseNode(Node):
             message.fingerprint,
             stream_of(message),
             time.monotonic_ns(),
+            choice=choice_of(message),
+            data=lambda: self._known(message),
+            external_id=message.external_id,
         )
+
+    def _known(self, message: GlobalDescriptor) -> ImageData:
+        """Without what can't be: the keyframe is found by its descriptor all the same."""
+        try:
+            return image_data_from(message.data)
+        except MessageError as error:
+            self._health.problem("data", f"the features of a keyframe are refused: {error}")
+            return NOTHING_KNOWN
 
     # --- What is on disk ------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import pytest
 from live_nodes import NodeProcess, Start, stamp, stamp_ns
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
+from netvlad_ros.msg import GlobalDescriptor, ImageData, KeyframeMatches, LocalFeatures
 from netvlad_ros.retrieval.database import KeyframeDatabase
 from netvlad_ros.store.sqlite_file import LOCK_TIMEOUT_S
 from netvlad_ros.store.sqlite_store import SqliteStore
@@ -110,6 +110,61 @@ def test_a_revisited_place_is_found_with_all_that_names_it(drive: Callable[..., 
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
     assert np.isnan([best.sequence_score, best.margin]).all()
     assert [match.keyframe.number for match in again.matches] in ([0, 1, 2], [0, 2, 1])
+
+
+def with_features(number: int, stamp_s: float, **fields: Any) -> GlobalDescriptor:
+    """A keyframe that its sender chose, with a feature at the pixel of this number."""
+    message = described(place(number), stamp_s)
+    features = LocalFeatures(method="orb", keypoints_px=[float(number)] * 2, is_binary=True)
+    features.descriptors, features.descriptor_bytes = bytes(32), 32
+    message.data = [ImageData(features=[features])]
+    message.choice, message.external_id = GlobalDescriptor.KEYFRAME, 70 + number
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+def test_features_and_a_back_ends_numbers_come_back_with_matches_also_from_a_file(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    one = drive(database__exclude_recent_s=0.0, database__path=str(tmp_path / "map.db"))
+    for number in (1, 2):
+        one.send(with_features(number, 100.0 + number))
+    one.node.until(lambda: len(one.answers) == 2)
+    assert one.node.call("save").success
+    one.send(with_features(1, 110.0))
+    (answer,) = one.node.until(lambda: one.answers[2:])
+    assert answer.query.external_id == 71
+    assert answer.data[0].features[0].keypoints_px.tolist() == [1.0, 1.0]
+    best = answer.matches[0]
+    assert best.keyframe.external_id == 71
+    assert best.data[0].features[0].keypoints_px.tolist() == [1.0, 1.0]
+    assert bytes(best.data[0].features[0].descriptors) == bytes(32)
+
+
+def test_features_that_can_not_be_are_left_out_and_the_place_is_found_all_the_same(
+    drive: Callable[..., Drive],
+) -> None:
+    one = drive(database__exclude_recent_s=0.0)
+    one.send(with_features(1, 101.0))
+    broken = with_features(1, 102.0)
+    broken.data[0].features[0].descriptor_bytes = 2**31
+    one.send(broken)
+    (answer,) = one.node.until(lambda: one.answers[1:])
+    assert answer.matches[0].similarity == pytest.approx(1.0, abs=1e-5)
+    assert not answer.data
+    one.node.until(lambda: "features of a keyframe are refused" in one.node.output)
+
+
+def test_an_image_that_its_sender_passed_over_is_no_keyframe(drive: Callable[..., Drive]) -> None:
+    one = drive()
+    one.send(with_features(1, 101.0, choice=GlobalDescriptor.PASSED))
+    one.send(with_features(1, 102.0, choice=9))
+    one.send(with_features(2, 103.0))
+    (answer,) = one.node.until(lambda: one.answers)
+    assert answer.query.number == 0
+    assert answer.query.stamp.sec == 103
+    one.node.until(lambda: "expected a choice of 0" in one.node.output)
 
 
 def test_what_was_left_out_is_counted_and_its_best_shown(drive: Callable[..., Drive]) -> None:
