@@ -39,7 +39,7 @@ def panda() -> Any:
     return core
 
 
-@dataclass
+@dataclass(eq=False)
 class _View:
     """What the renderer draws into, the eye that looks, and the picture."""
 
@@ -185,6 +185,7 @@ class Renderer:
         return self._views[-1]
 
     def _render(self, pose: Pose, *views: _View) -> None:
+        """Draws into these views only."""
         x, y, z = (tuple(axis) for axis in pose.rotation().T)
         # Panda's cameras look along y with x to the right.
         right, ahead, up = tuple(-v for v in y), x, z

@@ -103,6 +103,18 @@ def test_the_sky_has_no_depth_and_depth_leaves_pictures_as_they_are(street):
     assert depth_m.shape == before.shape[:2]
 
 
+def test_depth_is_of_those_who_are_about_on_this_visit(street):
+    pose, crowded = street.trajectory("loop", laps=1)[0][3], replace(DAY, fullness=1.0)
+    empty_m = street.depth_m(pose, replace(DAY, fullness=0.0))
+    first_m, second_m = (street.depth_m(pose, replace(crowded, visit=visit)) for visit in (1, 2))
+    nearer_m = np.nan_to_num(empty_m, nan=200.0) - np.nan_to_num(first_m, nan=200.0)
+    assert np.mean(nearer_m > 0.1) > 0.01
+    assert np.mean(nearer_m < -1e-4) < 0.001  # a foot is drawn up to half a pixel into the ground
+    assert not np.array_equal(first_m, second_m, equal_nan=True)
+    again_m = street.depth_m(pose, replace(crowded, visit=1))
+    assert np.array_equal(first_m, again_m, equal_nan=True)
+
+
 @pytest.mark.parametrize("k1", [0.0, -0.15])
 def test_points_of_one_picture_are_where_another_sees_them(street, k1):
     camera = replace(CAMERA, k1=k1)
