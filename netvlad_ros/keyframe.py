@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What names a keyframe: the session it belongs to, which nobody else has, and its number in there."""
 
+import math
 import uuid
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ _NUMBERED_SESSIONS = uuid.UUID("6e766c6b-0001-4000-8000-000000000000")
 SHOWN_DIGITS = 8
 # Of a keyframe that no back-end has a number for.
 NO_EXTERNAL_ID = -1
+
+# Similarity 0.5 and sequence score 1.85 are right equally often, by the calibration of the shipped model.
+SIMILARITY_WEIGHT = 3.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,23 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A keyframe that came back from a search, with its cosine similarity to the query, -1 to 1.
+    """A keyframe that may show the place of a query. Scores that were not computed are NaN.
 
-    data: what else is known of it, where somebody needs it.
+    similarity:     cosine similarity to the query, -1 to 1.
+    sequence_score: how well the keyframes before the query fit those before this one, 0 for chance; see
+                    retrieval/sequences.py.
+    margin:         how far that is above the score of the best other place; negative if this is not the best.
+    data:           what else is known of it, where somebody needs it.
     """
 
     keyframe: Keyframe
     similarity: float
+    sequence_score: float = math.nan
+    margin: float = math.nan
     data: ImageData = field(default=NOTHING_KNOWN, compare=False, repr=False)
+
+    @property
+    def score(self) -> float:
+        """What matches are ordered by: the sequence score, or what the similarity alone says in its unit."""
+        alone = SIMILARITY_WEIGHT * self.similarity
+        return alone if math.isnan(self.sequence_score) else max(self.sequence_score, alone)

@@ -130,6 +130,20 @@ class DatabaseConfig(Section):
         le=86400.0,
         live=True,
     )
+    sequence_length: int = param(
+        12,
+        "How many of the last keyframes are compared with those before a match, in driving order; 1 "
+        "compares single images only.",
+        ge=1,
+        le=100,
+        live=True,
+    )
+    sequence_backwards: bool = param(
+        False,
+        "Compare them with the keyframes after a match too, for cameras that see the same from both "
+        "directions.",
+        live=True,
+    )
 
 
 @dataclass(frozen=True)

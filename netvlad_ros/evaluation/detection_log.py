@@ -113,6 +113,7 @@ class DetectionLog:
             available=self.available,
             matches=np.array([self.position(m.keyframe) if m else -1 for m in best]),
             similarities=np.array([match.similarity if match else -np.inf for match in best]),
+            scores=np.array([match.score if match else -np.inf for match in best]),
         )
 
 

@@ -6,7 +6,7 @@ best candidate. It is *right* if the ground truth names it for this query. A que
 ground truth names at least one keyframe that it could have matched, so neither an image that was not
 kept as a keyframe nor one that was too young then (database.exclude_recent_s) can be missed.
 
-A query is *reported* if its first match reaches a similarity.
+A query is *reported* if its first match reaches a score.
 
     precision = right reports / reports                        1 if nothing is reported
     recall    = right reports / queries that close a loop      1 if there is no loop to find
@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Every first match reaches this score; what has none is at minus infinity.
+LOWEST = float(np.finfo(np.float64).min)
+
 
 @dataclass(frozen=True)
 class FirstMatches:
@@ -26,24 +29,26 @@ class FirstMatches:
     available:    (N,) how many of the first keyframes were there and old enough to be matched.
     matches:      (N,) which keyframe, 0 to N - 1, is the first match; -1 if there is none.
     similarities: (N,) its similarity; -inf if there is none.
+    scores:       (N,) its score (Match.score), by which it is more or less sure; -inf if there is none.
     """
 
     images: np.ndarray
     available: np.ndarray
     matches: np.ndarray
     similarities: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
 class JudgedMatches:
     """What the ground truth says of first matches.
 
-    similarities: (N,) as they were.
-    right:        (N,) whether the first match shows the same place.
-    closes_loop:  (N,) whether there was something to find.
+    scores:      (N,) the higher, the surer; -inf if there is none.
+    right:       (N,) whether the first match shows the same place.
+    closes_loop: (N,) whether there was something to find.
     """
 
-    similarities: np.ndarray
+    scores: np.ndarray
     right: np.ndarray
     closes_loop: np.ndarray
 
@@ -92,12 +97,12 @@ def judge(first: FirstMatches, truth: Mapping[int, Iterable[int]]) -> JudgedMatc
         named = sorted(truth.get(int(image), ()))
         closes_loop[i] = np.isin(first.images[: first.available[i]], named).any()
         right[i] = first.matches[i] >= 0 and first.images[first.matches[i]] in named
-    return JudgedMatches(first.similarities, right, closes_loop)
+    return JudgedMatches(first.scores, right, closes_loop)
 
 
-def precision_recall(judged: JudgedMatches, min_similarity: float = -1.0) -> PrecisionRecall:
-    """The counts if first matches of at least this similarity are reported."""
-    reported = judged.similarities >= min_similarity
+def precision_recall(judged: JudgedMatches, min_score: float = LOWEST) -> PrecisionRecall:
+    """The counts if first matches of at least this score are reported."""
+    reported = judged.scores >= min_score
     return PrecisionRecall(
         reported=int(reported.sum()),
         right=int((reported & judged.right).sum()),
@@ -106,13 +111,13 @@ def precision_recall(judged: JudgedMatches, min_similarity: float = -1.0) -> Pre
 
 
 def precision_recall_curve(judged: JudgedMatches) -> PrecisionRecallCurve:
-    """Precision and recall at the similarity of every first match."""
-    found = np.flatnonzero(np.isfinite(judged.similarities))
-    order = found[np.argsort(-judged.similarities[found], kind="stable")]
-    similarities = judged.similarities[order]
-    last = np.flatnonzero(np.diff(similarities, append=-np.inf))  # of all that are equal
+    """Precision and recall at the score of every first match."""
+    found = np.flatnonzero(np.isfinite(judged.scores))
+    order = found[np.argsort(-judged.scores[found], kind="stable")]
+    scores = judged.scores[order]
+    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of all that are equal
     right, reported = np.cumsum(judged.right[order])[last], last + 1
     loops = int(judged.closes_loop.sum())
     return PrecisionRecallCurve(
-        similarities[last], right / reported, right / loops if loops else np.ones(len(last))
+        scores[last], right / reported, right / loops if loops else np.ones(len(last))
     )

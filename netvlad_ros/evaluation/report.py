@@ -4,6 +4,7 @@
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ CSV_COLUMNS = (
     "match_image",
     "match_stamp_ns",
     "similarity",
+    "sequence_score",
+    "margin",
     "rank",
 )
 
@@ -116,6 +119,8 @@ def _match(match: Match, log: DetectionLog) -> dict[str, Any]:
         "image": log.keyframes[position].number,
         "stamp_ns": match.keyframe.stamp_ns,
         "similarity": _rounded(match.similarity),
+        "sequence_score": _rounded_score(match.sequence_score),
+        "margin": _rounded_score(match.margin),
     }
 
 
@@ -140,6 +145,11 @@ def _rounded(value: float) -> float:
     return round(float(value), 6)
 
 
+def _rounded_score(value: float) -> float | None:
+    """None if it was not computed."""
+    return None if math.isnan(value) else _rounded(value)
+
+
 def _write_csv(path: Path, log: DetectionLog) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -148,9 +158,15 @@ def _write_csv(path: Path, log: DetectionLog) -> None:
             query = keyframe.query.keyframe
             for candidate in keyframe.selection.candidates:
                 match = _match(candidate.match, log)
-                similarity = f"{match.pop('similarity'):.6f}"
+                scores = [
+                    _cell(match.pop(name)) for name in ("similarity", "sequence_score", "margin")
+                ]
                 start = (log.position(query), keyframe.number, query.stamp_ns)
-                writer.writerow((*start, *match.values(), similarity, candidate.rank))
+                writer.writerow((*start, *match.values(), *scores, candidate.rank))
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
 
 
 def _draw_matrix(path: Path, results: Results) -> None:

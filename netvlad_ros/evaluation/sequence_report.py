@@ -114,7 +114,7 @@ def _add_pairs(
     page: Page, evaluated: EvaluatedSequence, images: PlaceImages, results: SequenceResults
 ) -> None:
     judged = results.judged
-    surest = np.argsort(-judged.similarities, kind="stable")
+    surest = np.argsort(-judged.scores, kind="stable")
     surest = surest[results.matches[surest] >= 0]
     wrong = surest[~judged.right[surest]][:PAIRS_SHOWN]
     right = surest[judged.right[surest]][::-1][:PAIRS_SHOWN]
@@ -126,7 +126,7 @@ def _add_pairs(
         for query in chosen.tolist():
             match = int(results.matches[query])
             pair = [int(evaluated.indices[each]) for each in (query, match)]
-            distance = max(0.0, -float(judged.similarities[query])) ** 0.5
+            distance = max(0.0, -float(results.similarities[query])) ** 0.5
             page.pictures(
                 [
                     Tile(read(images, pair[0]), images.names[pair[0]], PLAIN),

@@ -28,9 +28,6 @@ from netvlad_ros.evaluation.precision_recall import (
 from netvlad_ros.evaluation.protocols import SequenceProtocol
 from netvlad_ros.index.nearest import nearest_allowed
 
-# Every first match reaches this similarity; what has none is at minus infinity.
-LOWEST = float(np.finfo(np.float64).min)
-
 # Of a query, and of images that show its place, those that could have been matched.
 Findable = Callable[[int, np.ndarray], np.ndarray]
 
@@ -85,6 +82,7 @@ class SequenceResults:
     protocol: SequenceProtocol
     conditions: str
     matches: np.ndarray
+    similarities: np.ndarray
     judged: JudgedMatches
     curve: PrecisionRecallCurve
     area: float
@@ -93,7 +91,7 @@ class SequenceResults:
     @property
     def figures(self) -> dict[str, float]:
         """All of them as shares, by name."""
-        everything = precision_recall(self.judged, LOWEST)
+        everything = precision_recall(self.judged)
         best = _best_f1(self.curve)
         reported = (
             {
@@ -116,7 +114,7 @@ class SequenceResults:
     @property
     def counts(self) -> str:
         """How many first matches are right."""
-        everything = precision_recall(self.judged, LOWEST)
+        everything = precision_recall(self.judged)
         return (
             f"{everything.right} of {everything.loops} queries with a loop have a right first match; "
             f"{everything.reported} of {len(self.matches)} images could be looked up"
@@ -124,7 +122,7 @@ class SequenceResults:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file; every figure carries its conditions."""
-        everything = precision_recall(self.judged, LOWEST)
+        everything = precision_recall(self.judged)
         return {
             "protocol": dataclasses.asdict(self.protocol),
             "conditions": self.conditions,
@@ -150,7 +148,7 @@ def evaluate_sequence(sequence: ImageSequence, protocol: SequenceProtocol) -> Se
         ns_ago = None if stamps_ns is None else stamps_ns[query] - stamps_ns[images]
         return images[_may_match(protocol, numbers[query] - numbers[images], ns_ago)]
 
-    return _counted(sequence, protocol, matches, similarities, findable)
+    return _counted(sequence, protocol, matches, similarities, similarities, findable)
 
 
 def evaluate_keyframes(
@@ -168,9 +166,9 @@ def evaluate_keyframes(
 
     # Of unit vectors.
     nearness = 2.0 * first.similarities - 2.0
-    found = _counted(sequence, protocol, first.matches, nearness, findable)
+    found = _counted(sequence, protocol, first.matches, nearness, first.scores, findable)
     right, closes_loop = _judged(sequence, protocol, reported.matches, findable)
-    judged = JudgedMatches(reported.similarities, right, closes_loop)
+    judged = JudgedMatches(reported.scores, right, closes_loop)
     return dataclasses.replace(found, candidates=precision_recall(judged))
 
 
@@ -179,14 +177,15 @@ def _counted(
     protocol: SequenceProtocol,
     matches: np.ndarray,
     similarities: np.ndarray,
+    scores: np.ndarray,
     findable: Findable,
 ) -> SequenceResults:
     right, closes_loop = _judged(sequence, protocol, matches, findable)
-    judged = JudgedMatches(similarities, right, closes_loop)
+    judged = JudgedMatches(scores, right, closes_loop)
     curve = precision_recall_curve(judged)
     area = _area_from_second(judged) if protocol.auc_from_second else _trapezoids(curve)
     conditions = protocol.conditions(sequence.truth is not None)
-    return SequenceResults(protocol, conditions, matches, judged, curve, area)
+    return SequenceResults(protocol, conditions, matches, similarities, judged, curve, area)
 
 
 def first_matches(
@@ -311,7 +310,7 @@ def _trapezoids(curve: PrecisionRecallCurve) -> float:
 
 def _area_from_second(judged: JudgedMatches) -> float:
     """Steps of recall times precision, one for each query, without the first (netvlad_tf_open)."""
-    order = np.argsort(-judged.similarities, kind="stable")
+    order = np.argsort(-judged.scores, kind="stable")
     right = np.cumsum(judged.right[order])
     precision = right / np.arange(1, len(right) + 1)
     recall = right / max(1, int(judged.closes_loop.sum()))

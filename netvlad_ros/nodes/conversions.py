@@ -25,10 +25,14 @@ from netvlad_ros.msg import (
 )
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.msg import Verdict as VerdictMessage
+<<<<<<< HEAD
 from netvlad_ros.nodes.image_data_messages import image_data_from, image_data_messages
 from netvlad_ros.nodes.stamps import to_ns, to_time
 from netvlad_ros.retrieval.keyframe_selector import Choice
 from netvlad_ros.retrieval.query import Query, Recent
+=======
+from netvlad_ros.retrieval.query import Query, Recent, best_first
+>>>>>>> b32d869 (Matches are scored by the keyframes before them: by night most places are found again; score and margin in messages and reports)
 from netvlad_ros.retrieval.selection import Candidate, Rejection, Selection
 from netvlad_ros.retrieval.stages import Verdict
 
@@ -125,7 +129,7 @@ def query_from(message: KeyframeMatches) -> Query:
     _refuse_absurd(keyframe, [*matches, *best_recent])
     return Query(
         keyframe,
-        sorted(matches, key=lambda match: -match.similarity),
+        best_first(matches),
         Recent(
             message.recent,
             message.exclude_recent_s,
@@ -206,15 +210,29 @@ def _match_message(match: Match, data: ImageData = NOTHING_KNOWN) -> KeyframeMat
     return KeyframeMatch(
         keyframe=keyframe,
         similarity=match.similarity,
+<<<<<<< HEAD
         sequence_score=math.nan,
         margin=math.nan,
         data=image_data_messages(data, keyframe.stamp),
+=======
+        sequence_score=match.sequence_score,
+        margin=match.margin,
+>>>>>>> b32d869 (Matches are scored by the keyframes before them: by night most places are found again; score and margin in messages and reports)
     )
 
 
 def _match(message: KeyframeMatch) -> Match:
+<<<<<<< HEAD
     keyframe, data = keyframe_from(message.keyframe), image_data_from(message.data)
     return Match(keyframe, float(message.similarity), data=data)
+=======
+    return Match(
+        keyframe_from(message.keyframe),
+        float(message.similarity),
+        float(message.sequence_score),
+        float(message.margin),
+    )
+>>>>>>> b32d869 (Matches are scored by the keyframes before them: by night most places are found again; score and margin in messages and reports)
 
 
 def calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:
@@ -252,8 +270,8 @@ def _candidate_message(candidate: Candidate, query: KeyframeMessage) -> LoopClos
         query=query,
         match=_keyframe_message(candidate.match.keyframe),
         similarity=candidate.match.similarity,
-        sequence_score=math.nan,
-        margin=math.nan,
+        sequence_score=candidate.match.sequence_score,
+        margin=candidate.match.margin,
         rank=candidate.rank,
         consistent_queries=candidate.consistent_queries,
         verdicts=[_verdict_message(each) for each in candidate.verdicts],

@@ -5,11 +5,9 @@ import functools
 import itertools
 import logging
 import uuid
-from array import array
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,9 +27,12 @@ from netvlad_ros.keyframe import (
     Session,
     Stream,
 )
+from netvlad_ros.retrieval.drive_state import RobotState, StreamState
+from netvlad_ros.retrieval.drives import Drives
 from netvlad_ros.retrieval.image_data_keeper import ImageDataKeeper
 from netvlad_ros.retrieval.keyframe_selector import Choice, KeyframeSelector
-from netvlad_ros.retrieval.query import Query, Recent
+from netvlad_ros.retrieval.query import Query, Recent, best_first
+from netvlad_ros.retrieval.sequences import Found, SequenceScorer, Track
 from netvlad_ros.retrieval.stream_clock import StreamClock, Tick
 from netvlad_ros.store.keyframe_store import Changes, KeyframeStore, StoredKeyframes, StoreHeader
 
@@ -65,9 +66,10 @@ class KeyframeDatabase:
         self.last_image = "there was none yet"
         self._make_index = make_index
         self._index: VectorIndex | None = None
+        self._drives = Drives(0)
         self._keyframes: dict[int, Keyframe] = {}  # by their ids in the index, which ascend
-        self._streams: dict[Stream, _StreamState] = {}
-        self._robots: dict[str, _RobotState] = {}
+        self._streams: dict[Stream, StreamState] = {}
+        self._robots: dict[str, RobotState] = {}
         self._database_id = uuid.uuid4().hex  # stays when it is saved, loaded and added to
         self._history = _History()
         self._saved: dict[KeyframeStore, _History] = {}
@@ -134,22 +136,28 @@ class KeyframeDatabase:
         keyframe = Keyframe(tick.session, number, int(stamp_ns), int(external_id))
         known = data() if data else NOTHING_KNOWN
         self._data.add(keyframe.name, known)
-        matches, recent = self._search(index, descriptor, robot)
+        excluded = robot.recent(self.config.database.exclude_recent_s)
+        found = index.search(descriptor, self.config.database.max_matches, excluded)
+        recent, searched = (
+            self._recent(index, descriptor, robot, excluded),
+            len(self) - len(excluded),
+        )
+        new_id = self._add([keyframe], descriptor[None])
+        robot.saw(new_id)
+        matches = self._matches(state.track, new_id, descriptor, Found.unscored(*found), excluded)
         if known is not NOTHING_KNOWN:
             matches = self._data.attached(matches, self.config.database.matches_with_data)
-        searched = len(self) - recent.count
         query = Query(
             keyframe, matches, recent, searched, state.queries, fingerprint, calibration, known
         )
         state.queries += 1
-        robot.saw(self._add([keyframe], descriptor[None]))
         self.last_image = f"became keyframe {keyframe}"
         return query
 
     def add(self, stored: StoredKeyframes) -> None:
         """Adds keyframes that exist already, as those of a file or of another robot, and are not in here."""
         if self._index is None:
-            self._index = self._make_index(stored.descriptors.shape[1])
+            self._begin(stored.descriptors.shape[1])
         self._add(stored.keyframes, stored.descriptors)
         for name, data in stored.data:
             self._data.add(name, data)
@@ -167,6 +175,7 @@ class KeyframeDatabase:
             return
         gone = np.array(sorted(ids[keyframe.name] for keyframe in doomed), np.int64)
         self._index.remove(gone)
+        self._drives.remove(gone.tolist())
         for each in gone.tolist():
             del self._keyframes[each]
         for robot in self._robots.values():
@@ -178,11 +187,11 @@ class KeyframeDatabase:
         """Forgets all keyframes and accepts descriptors of any model again."""
         if self._keyframes:
             self._history = _History(self._history.resets + 1, self._history.next_id)
-        if self._index is not None:
-            self._index = self._make_index(self._index.dims)
         self._keyframes = {}
         self._data = ImageDataKeeper()
         self._streams.clear()
+        if self._index is not None:
+            self._begin(self._index.dims)
         self._robots.clear()
 
     # --- What is stored -------------------------------------------------------------------------------
@@ -248,11 +257,18 @@ class KeyframeDatabase:
     def _index_for(self, fingerprint: str, dims: int) -> VectorIndex:
         """The index, made for these descriptors as long as it holds none."""
         if self._index is None or not len(self):
-            self._index = self._make_index(dims)
+            self._begin(dims)
             self.fingerprint = fingerprint
+        assert self._index is not None
         return self._index
 
-    def _stream(self, stream: Stream) -> "_StreamState":
+    def _begin(self, dims: int) -> None:
+        """With an empty index."""
+        self._index, self._drives = self._make_index(dims), Drives(dims)
+        for state in self._streams.values():
+            state.track = Track()
+
+    def _stream(self, stream: Stream) -> StreamState:
         if stream not in self._streams:
             if len(self._streams) >= MAX_STREAMS:
                 raise DescriptorError(
@@ -263,30 +279,44 @@ class KeyframeDatabase:
                 lambda: Session.new(stream, self.config.database.map),
                 self._robot(stream.robot).drive_ns,
             )
-            self._streams[stream] = _StreamState(clock, KeyframeSelector(self.config.keyframes))
+            self._streams[stream] = StreamState(clock, KeyframeSelector(self.config.keyframes))
         return self._streams[stream]
 
-    def _robot(self, robot: str) -> "_RobotState":
-        return self._robots.setdefault(robot, _RobotState())
+    def _robot(self, robot: str) -> RobotState:
+        return self._robots.setdefault(robot, RobotState())
 
-    def _search(
-        self, index: VectorIndex, descriptor: np.ndarray, robot: "_RobotState"
-    ) -> tuple[list[Match], Recent]:
-        """The best matches without what this robot saw a moment ago, which would take all the places."""
+    def _recent(
+        self, index: VectorIndex, descriptor: np.ndarray, robot: RobotState, excluded: np.ndarray
+    ) -> Recent:
+        """What this robot saw a moment ago, which would take all the places among the matches."""
         exclude_s = self.config.database.exclude_recent_s
-        recent = robot.recent(exclude_s)
-        ids, similarities = index.search(descriptor, self.config.database.max_matches, recent)
-        matches = [
-            Match(self._keyframes[i], similarity)
-            for i, similarity in zip(ids.tolist(), similarities.tolist(), strict=True)
-        ]
-        if not len(recent):
-            return matches, Recent(0, exclude_s)
-        shown = recent[-RECENT_SHOWN:]
+        if not len(excluded):
+            return Recent(0, exclude_s)
+        shown = excluded[-RECENT_SHOWN:]
         alike = np.einsum("nd,d->n", index.vectors(shown), descriptor)
         best = int(shown[alike.argmax()])
         match = Match(self._keyframes[best], float(alike.max()))
-        return matches, Recent(len(recent), exclude_s, match, robot.age_s(best))
+        return Recent(len(excluded), exclude_s, match, robot.age_s(best))
+
+    def _matches(
+        self,
+        track: Track,
+        new_id: int,
+        descriptor: np.ndarray,
+        found: Found,
+        excluded: np.ndarray,
+    ) -> list[Match]:
+        """What was found, and where the queries before lead to, with the scores of sequences; best first."""
+        config = self.config.database
+        if config.sequence_length > 1 and self._index is not None:
+            scorer = SequenceScorer(
+                self._index, self._drives, config.sequence_length, config.sequence_backwards
+            )
+            found = scorer.follow(track, new_id, descriptor, found, excluded, config.max_matches)
+        return best_first(
+            Match(self._keyframes[each], *numbers)
+            for each, *numbers in zip(*(part.tolist() for part in found), strict=True)
+        )
 
     def _add(self, keyframes: Iterable[Keyframe], descriptors: np.ndarray) -> int:
         """Returns the id of the first one in the index."""
@@ -294,6 +324,7 @@ class KeyframeDatabase:
         new = dict(enumerate(keyframes, first))
         assert self._index is not None
         self._index.add(np.fromiter(new, np.int64, len(new)), descriptors)
+        self._drives.add(first, list(new.values()), descriptors)
         self._keyframes |= new
         self._history.next_id += len(new)
         return first
@@ -377,45 +408,3 @@ class _History:
     resets: int = 0
     next_id: int = 0
     removed: tuple[Keyframe, ...] = ()
-
-
-@dataclass
-class _StreamState:
-    """What belongs to one camera of one robot: choice of keyframes, clock, and how often it was looked up."""
-
-    clock: StreamClock
-    selector: KeyframeSelector
-    queries: int = 0
-    _numbers: dict[str, int] = field(default_factory=dict)
-
-    def next_number(self, session: Session) -> int:
-        number = self._numbers.get(session.uuid, 0)
-        self._numbers[session.uuid] = number + 1
-        return number
-
-
-@dataclass
-class _RobotState:
-    """What a robot saw a moment ago, by any of its cameras: ids in the index, and when by time of drive."""
-
-    drive_ns: int = 0
-    _ids: array = field(default_factory=lambda: array("q"))  # both ascend
-    _seen_ns: array = field(default_factory=lambda: array("q"))
-
-    def saw(self, keyframe_id: int) -> None:
-        self._ids.append(keyframe_id)
-        self._seen_ns.append(self.drive_ns)
-
-    def recent(self, exclude_s: float) -> np.ndarray:
-        """(n,) ids, ascending."""
-        limit_ns = self.drive_ns - round(exclude_s * NANOSECONDS)
-        return np.array(self._ids[bisect_right(self._seen_ns, limit_ns) :], np.int64)
-
-    def age_s(self, keyframe_id: int) -> float:
-        seen_ns = self._seen_ns[bisect_left(self._ids, keyframe_id)]
-        return (self.drive_ns - seen_ns) / NANOSECONDS
-
-    def forget(self, keyframe_ids: set[int]) -> None:
-        kept = [i for i, each in enumerate(self._ids) if each not in keyframe_ids]
-        self._ids = array("q", [self._ids[i] for i in kept])
-        self._seen_ns = array("q", [self._seen_ns[i] for i in kept])

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What the database found for a new keyframe, and what it left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from netvlad_ros.calibration import Calibration
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import Keyframe, Match
+
+
+def best_first(matches: Iterable[Match]) -> list[Match]:
+    """By their scores; of equal ones the more similar first."""
+    return sorted(matches, key=lambda match: (-match.score, -match.similarity))
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,9 @@ class Recent:
 
 @dataclass(frozen=True)
 class Query:
-    """A new keyframe and the keyframes that look most like it, best first.
+    """A new keyframe and the keyframes that may show its place, best first.
 
-    matches:     without those left out.
+    matches:     as best_first() orders them; without those left out.
     searched:    how many keyframes were compared.
     number:      counts the queries of this stream since the database began, or began anew.
     fingerprint: of the descriptors.

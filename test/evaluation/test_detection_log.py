@@ -15,7 +15,8 @@ from netvlad_ros.keyframe import Keyframe, Match, Session
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 CONFIG = Config(
-    candidates=CandidateConfig(min_similarity=0.9), database=DatabaseConfig(exclude_recent_s=2.0)
+    candidates=CandidateConfig(min_similarity=0.9),
+    database=DatabaseConfig(exclude_recent_s=2.0, sequence_length=1),
 )
 
 

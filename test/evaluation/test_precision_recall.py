@@ -25,7 +25,9 @@ def first_matches(
 ) -> FirstMatches:
     """Six keyframes of two laps; a match of -1 is none."""
     known = similarities or [0.9 if match >= 0 else NONE for match in matches]
-    return FirstMatches(np.array(images), np.array(available), np.array(matches), np.array(known))
+    return FirstMatches(
+        np.array(images), np.array(available), np.array(matches), np.array(known), np.array(known)
+    )
 
 
 def judged(*rows: tuple[float, bool, bool]) -> JudgedMatches:
@@ -66,7 +68,7 @@ def test_what_was_too_recent_can_not_be_missed():
 
 
 def test_only_matches_that_reach_the_similarity_are_reported():
-    counts = precision_recall(judged((0.9, True, True), (0.7, False, True)), min_similarity=0.8)
+    counts = precision_recall(judged((0.9, True, True), (0.7, False, True)), min_score=0.8)
     assert (counts.reported, counts.right, counts.loops) == (1, 1, 2)
 
 

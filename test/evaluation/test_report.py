@@ -22,7 +22,7 @@ SECOND = 1_000_000_000
 CONFIG = Config(
     extractor=ExtractorConfig(model="/somewhere/model.keras"),
     candidates=CandidateConfig(min_similarity=0.9),
-    database=DatabaseConfig(exclude_recent_s=2.0),
+    database=DatabaseConfig(exclude_recent_s=2.0, sequence_length=1),
 )
 # Three places, then the first two again.
 PLACES = (0, 1, 2, 0, 1)
@@ -73,6 +73,8 @@ def test_the_json_file_holds_every_query_with_its_candidates_and_rejections(
             "image": 1,
             "stamp_ns": SECOND,
             "similarity": 1.0,
+            "sequence_score": None,
+            "margin": None,
             "rank": 0,
             "consistent_queries": 1,
         }
@@ -130,6 +132,8 @@ def test_the_csv_file_has_one_row_for_each_candidate(tmp_path: Path, results: Re
         "match_image": "1",
         "match_stamp_ns": str(SECOND),
         "similarity": "1.000000",
+        "sequence_score": "",
+        "margin": "",
         "rank": "0",
     }
 

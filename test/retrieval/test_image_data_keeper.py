@@ -22,7 +22,7 @@ from netvlad_ros.store.sqlite_store import SqliteStore
 SECOND = 1_000_000_000
 CONFIG = Config(
     keyframes=KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.0),
-    database=DatabaseConfig(exclude_recent_s=0.0, matches_with_data=2),
+    database=DatabaseConfig(exclude_recent_s=0.0, matches_with_data=2, sequence_length=1),
 )
 STAMPS_NS = itertools.count(SECOND, SECOND)
 # Places that are less alike the further apart their angles are.

@@ -25,7 +25,9 @@ def configured(
 ) -> Config:
     return Config(
         keyframes=KeyframeConfig(min_interval_s=interval_s, min_descriptor_change=change),
-        database=DatabaseConfig(max_matches=max_matches, exclude_recent_s=recent_s),
+        database=DatabaseConfig(
+            max_matches=max_matches, exclude_recent_s=recent_s, sequence_length=1
+        ),
     )
 
 

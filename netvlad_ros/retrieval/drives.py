@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Which keyframe follows which, and what each drive looked like around them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from netvlad_ros.keyframe import Keyframe
+
+# The id of no keyframe.
+NONE = -1
+# What a drive looks like on the whole is the mean over the block of a keyframe and the one before.
+BLOCK_KEYFRAMES = 16
+# A mean counts as if so many more descriptors were in it, all zero: of a few it says little yet.
+PRIOR_KEYFRAMES = 1.0
+
+
+class Drives:
+    """The keyframes of each session in their order, by the ids that they have in the index.
+
+    Descriptors stay in the index; here are their sums over blocks only.
+    """
+
+    def __init__(self, dims: int) -> None:
+        self._last: dict[str, int] = {}  # of each session, by its UUID
+        self._sessions: dict[str, int] = {}  # numbered as they came
+        self._blocks: dict[tuple[int, int], int] = {}  # session, block in it -> row of sums
+        # Of each id: number in the session, ids before and after, session, row of sums; whether it is there.
+        self._table = np.zeros((0, 5), np.int64)
+        self._is_there = np.zeros(0, bool)
+        # Of each block: sum and count of descriptors, row of the block before. Row 0 is that of none.
+        self._sums = np.zeros((1, dims), np.float32)
+        self._counts = np.zeros(1)
+        self._rows_before = np.zeros(1, np.int64)
+
+    def add(self, first_id: int, keyframes: Sequence[Keyframe], descriptors: np.ndarray) -> None:
+        """Takes in keyframes with ascending ids; descriptors: (n, D)."""
+        end = first_id + len(keyframes)
+        self._table = _with_rows(self._table, end)
+        self._is_there = _with_rows(self._is_there, end)
+        for each, keyframe, descriptor in zip(
+            range(first_id, end), keyframes, descriptors, strict=True
+        ):
+            session = self._sessions.setdefault(keyframe.session.uuid, len(self._sessions))
+            row = self._row(session, keyframe.number // BLOCK_KEYFRAMES)
+            self._sums[row] += descriptor
+            self._counts[row] += 1
+            before, after = self._neighbours(keyframe)
+            self._table[each] = keyframe.number, before, after, session, row
+            self._is_there[each] = True
+            self._link(before, each)
+            self._link(each, after)
+            if after == NONE:
+                self._last[keyframe.session.uuid] = each
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Takes ids out; those around them follow each other then."""
+        for each in ids:
+            _, before, after, session, _ = self._table[each].tolist()
+            self._link(before, after)
+            self._is_there[each] = False
+            if after == NONE:
+                uuid = next(uuid for uuid, number in self._sessions.items() if number == session)
+                self._last[uuid] = before
+
+    def around(self, ids: np.ndarray, reach: int) -> np.ndarray:
+        """(n, |reach| + 1) ids of the keyframes 0, 1, ... numbers after each of n; NONE where there is none.
+
+        reach: how many numbers; before them if it is negative.
+        """
+        way, column = (1, 2) if reach > 0 else (-1, 1)
+        found = np.full((len(ids), abs(reach) + 1), NONE, np.int64)
+        rows, here, numbers = np.arange(len(ids)), ids, self._table[ids, 0]
+        found[:, 0] = ids
+        for _ in range(abs(reach)):
+            here = self._table[here, column]
+            kept = here != NONE
+            rows, here = rows[kept], here[kept]
+            steps = way * (self._table[here, 0] - numbers[rows])
+            kept = steps <= abs(reach)
+            rows, here = rows[kept], here[kept]
+            found[rows, steps[kept]] = here
+        return found
+
+    def present(self, ids: np.ndarray) -> np.ndarray:
+        """Those of the ids that were not removed."""
+        return ids[self._is_there[ids]]
+
+    def near(self, ids: np.ndarray, keyframes: int) -> np.ndarray:
+        """(n, n) whether two of n are of one session, and at most so many numbers apart."""
+        numbers, sessions = self._table[ids, 0], self._table[ids, 3]
+        return (sessions[:, None] == sessions) & (np.abs(numbers[:, None] - numbers) <= keyframes)
+
+    def centred(self, ids: np.ndarray, descriptors: np.ndarray) -> np.ndarray:
+        """(n, D) descriptors without what their drive looks like on the whole, of unit length again."""
+        rows, which = np.unique(self._table[ids, 4], return_inverse=True)
+        before = self._rows_before[rows]
+        counts = self._counts[rows] + self._counts[before] + PRIOR_KEYFRAMES
+        means = (self._sums[rows] + self._sums[before]) / counts[:, None].astype(np.float32)
+        away = descriptors - means[which]
+        away /= np.maximum(np.sqrt(np.einsum("nd,nd->n", away, away)), 1e-6)[:, None]
+        return away
+
+    def _row(self, session: int, block: int) -> int:
+        """The row of the sums of a block, a new one if there is none yet."""
+        if (session, block) not in self._blocks:
+            row = len(self._blocks) + 1
+            self._sums = _with_rows(self._sums, row + 1)
+            self._counts = _with_rows(self._counts, row + 1)
+            self._rows_before = _with_rows(self._rows_before, row + 1)
+            self._blocks[session, block] = row
+            self._rows_before[row] = self._blocks.get((session, block - 1), 0)
+            if (session, block + 1) in self._blocks:
+                self._rows_before[self._blocks[session, block + 1]] = row
+        return self._blocks[session, block]
+
+    def _neighbours(self, keyframe: Keyframe) -> tuple[int, int]:
+        """Between which ids of its session a new keyframe belongs; nearly always it is the last."""
+        before, after = self._last.get(keyframe.session.uuid, NONE), NONE
+        while before != NONE and self._table[before, 0] > keyframe.number:
+            before, after = int(self._table[before, 1]), before
+        return before, after
+
+    def _link(self, before: int, after: int) -> None:
+        if before != NONE:
+            self._table[before, 2] = after
+        if after != NONE:
+            self._table[after, 1] = before
+
+
+def _with_rows(array: np.ndarray, count: int) -> np.ndarray:
+    """The array with room for so many rows; its length doubles, so that adding one by one stays cheap."""
+    if count <= len(array):
+        return array
+    grown = np.zeros((max(count, 2 * len(array)), *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown
