@@ -25,14 +25,10 @@ from netvlad_ros.msg import (
 )
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.msg import Verdict as VerdictMessage
-<<<<<<< HEAD
 from netvlad_ros.nodes.image_data_messages import image_data_from, image_data_messages
 from netvlad_ros.nodes.stamps import to_ns, to_time
 from netvlad_ros.retrieval.keyframe_selector import Choice
-from netvlad_ros.retrieval.query import Query, Recent
-=======
 from netvlad_ros.retrieval.query import Query, Recent, best_first
->>>>>>> b32d869 (Matches are scored by the keyframes before them: by night most places are found again; score and margin in messages and reports)
 from netvlad_ros.retrieval.selection import Candidate, Rejection, Selection
 from netvlad_ros.retrieval.stages import Verdict
 
@@ -210,29 +206,16 @@ def _match_message(match: Match, data: ImageData = NOTHING_KNOWN) -> KeyframeMat
     return KeyframeMatch(
         keyframe=keyframe,
         similarity=match.similarity,
-<<<<<<< HEAD
-        sequence_score=math.nan,
-        margin=math.nan,
-        data=image_data_messages(data, keyframe.stamp),
-=======
         sequence_score=match.sequence_score,
         margin=match.margin,
->>>>>>> b32d869 (Matches are scored by the keyframes before them: by night most places are found again; score and margin in messages and reports)
+        data=image_data_messages(data, keyframe.stamp),
     )
 
 
 def _match(message: KeyframeMatch) -> Match:
-<<<<<<< HEAD
     keyframe, data = keyframe_from(message.keyframe), image_data_from(message.data)
-    return Match(keyframe, float(message.similarity), data=data)
-=======
-    return Match(
-        keyframe_from(message.keyframe),
-        float(message.similarity),
-        float(message.sequence_score),
-        float(message.margin),
-    )
->>>>>>> b32d869 (Matches are scored by the keyframes before them: by night most places are found again; score and margin in messages and reports)
+    scores = (message.similarity, message.sequence_score, message.margin)
+    return Match(keyframe, *map(float, scores), data=data)
 
 
 def calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:
