@@ -2,8 +2,10 @@
 """`netvlad evaluate-sequence`: precision and recall of the loops in a bag or another sequence of images."""
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,21 @@ from rich.table import Table
 from netvlad_ros.commands.evaluate import MODEL_HELP
 from netvlad_ros.commands.images import (
     add_evaluation_arguments,
+    add_sensor_arguments,
     add_source_arguments,
     cache_of,
     options_of,
     progress,
+    recorded_images,
     tell_extraction,
+    tell_sensors,
     warn_uncalibrated,
 )
 from netvlad_ros.commands.values import parse_positive, parse_seconds, parse_whole
+from netvlad_ros.config import Config
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.bags import Bag
+from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.data.image_sources import BagImages
 from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.data.read_places import read_sequence
@@ -36,6 +44,7 @@ from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequ
 from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_keyframes, evaluate_sequence
 from netvlad_ros.extraction.many_images import Extraction, Skipped, all_descriptors
 from netvlad_ros.extraction.protocol import Extractor
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
 DESCRIPTORS = ".npy"
@@ -118,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nodes, by the configuration (--config, --set), which excludes too",
     )
     add_source_arguments(parser)
+    add_sensor_arguments(parser)
     add_evaluation_arguments(parser)
 
 
@@ -200,12 +210,43 @@ def _detected(
     source, log = images.images, DetectionLog()
     received_ns = source.received_ns[found.indices] if isinstance(source, BagImages) else None
     detector = LoopDetector(found.extractor, config)
-    for detected in detect_described(
-        sequence.descriptors, sequence.numbers, sequence.stamps_ns, received_ns, detector
-    ):
-        log.add(detected)
+    with _data_of(arguments, config, images, found.indices, detector) as data:
+        for detected in detect_described(
+            sequence.descriptors, sequence.numbers, sequence.stamps_ns, received_ns, detector, data
+        ):
+            log.add(detected)
     print(f"sequence: {len(log.keyframes)} of {log.images} images are keyframes")
     return log
+
+
+@contextlib.contextmanager
+def _data_of(
+    arguments: argparse.Namespace,
+    config: Config,
+    images: PlaceImages,
+    indices: np.ndarray,
+    detector: LoopDetector,
+) -> Iterator[Callable[[int], ImageData]]:
+    """From a row, ascending, to what is known of its image: of a bag with what was recorded beside it."""
+    source = images.images
+    if config.verification.features == "none":
+        yield lambda row: NOTHING_KNOWN
+        return
+    if not isinstance(source, BagImages):
+        yield lambda row: detector.data_of(source.read(int(indices[row])))
+        return
+    with Bag(source.root) as bag:
+        recorded = recorded_images(arguments, bag, source.topic, config)
+        messages = enumerate(recorded)
+
+        def data(row: int) -> ImageData:
+            wanted = source.numbers[indices[row]]
+            stamped = next(each for number, each in messages if number == wanted)
+            image = to_image(stamped.message, config.camera)
+            return detector.data_of(image, recorded.sensors(image, stamped.stamp_ns))
+
+        yield data
+        tell_sensors(recorded)
 
 
 def _read_descriptors(path: str, images: PlaceImages) -> _Descriptors:

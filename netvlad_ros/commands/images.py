@@ -12,11 +12,14 @@ from netvlad_ros.cache import cache_folder
 from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.values import parse_count
-from netvlad_ros.config import DEFAULT_CAMERA, CandidateConfig
+from netvlad_ros.config import DEFAULT_CAMERA, CandidateConfig, Config
 from netvlad_ros.config.files import load_config
+from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.read_places import PlaceOptions
 from netvlad_ros.extraction.many_images import Extraction
 from netvlad_ros.extraction.protocol import Extractor
+from netvlad_ros.sensors.collector import Kind
+from netvlad_ros.sensors.recording import RecordedImages, sensor_topics
 
 SKIPPED_SHOWN = 3
 
@@ -36,6 +39,34 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         default="metres",
         help="what positions in names and columns are: metres, or degrees in this order",
     )
+
+
+def add_sensor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Topics of a bag beside its images."""
+    group = parser.add_argument_group(
+        "topics beside the images", "found by type and name where a bag has one of each"
+    )
+    for kind in Kind:
+        group.add_argument(f"--{kind.value.replace('_', '-')}", default="", metavar="TOPIC")
+
+
+def recorded_images(
+    arguments: argparse.Namespace, bag: Bag, topic: str, config: Config
+) -> RecordedImages:
+    """The images of a bag with what was recorded beside them, if anything is made of it. Raises BagError."""
+    topics = {}
+    if config.verification.features != "none":
+        given = {kind: getattr(arguments, kind.value) for kind in Kind}
+        topics = sensor_topics(bag, topic, config.sensors.points_from, given)
+    return RecordedImages(bag, topic, topics, config)
+
+
+def tell_sensors(images: RecordedImages) -> None:
+    """Which topics were used, and on stderr what is wrong with them."""
+    if images.topics:
+        print("beside the images:", ", ".join(images.topics.values()))
+    for sentence, count in images.problems.most_common(SKIPPED_SHOWN):
+        print(f"{sentence} ({count} keyframes)", file=sys.stderr)
 
 
 def options_of(arguments: argparse.Namespace) -> PlaceOptions:

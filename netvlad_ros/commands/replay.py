@@ -9,7 +9,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from netvlad_ros.commands.config import add_config_arguments
-from netvlad_ros.commands.images import SKIPPED_SHOWN, warn_uncalibrated
+from netvlad_ros.commands.images import (
+    SKIPPED_SHOWN,
+    add_sensor_arguments,
+    recorded_images,
+    tell_sensors,
+    warn_uncalibrated,
+)
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
@@ -21,6 +27,7 @@ from netvlad_ros.evaluation.report import make_folder, write_report
 from netvlad_ros.evaluation.results import Results
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.retrieval.loop_detector import LoopDetector
+from netvlad_ros.sensors.recording import RecordedImages
 from netvlad_ros.shipped import HELP
 
 
@@ -31,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help=f"model file; short for --set extractor.model=MODEL; {HELP}"
     )
+    add_sensor_arguments(parser)
     add_config_arguments(parser)
     parser.add_argument(
         "-o",
@@ -62,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output:
             make_folder(arguments.output)
         results = Results(DetectionLog(), config, extractor.fingerprint, topic, truth)
-        damage = _run_through(bag, extractor, results)
+        images = recorded_images(arguments, bag, topic, config)
+        damage = _run_through(bag, images, extractor, results)
+        tell_sensors(images)
     _print_summary(results)
     if arguments.output:
         for path in write_report(arguments.output, results):
@@ -83,11 +93,13 @@ def _extractor(config: Config) -> NetVLADExtractor:
     return extractor
 
 
-def _run_through(bag: Bag, extractor: NetVLADExtractor, results: Results) -> BagError | None:
+def _run_through(
+    bag: Bag, recorded: RecordedImages, extractor: NetVLADExtractor, results: Results
+) -> BagError | None:
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
     log, total = results.log, bag.topics[results.topic].count
     detector = LoopDetector(extractor, results.config)
-    images = detect(bag.stamped(results.topic), detector, results.config.camera)
+    images = detect(recorded, detector, results.config.camera, recorded.sensors)
     started_s = time.perf_counter()
     damage = None
     try:

@@ -95,6 +95,14 @@ class KeyframeConfig(Section):
         le=2.0,
         live=True,
     )
+    requested: bool = param(
+        False,
+        "Images whose stamps arrive on keyframe_requests become keyframes, as a back-end chooses them, and "
+        "no others; they carry its numbers.",
+    )
+    hold_s: float = param(
+        2.0, "How long images wait for such a request, in seconds.", ge=0.0, le=60.0, live=True
+    )
 
 
 @dataclass(frozen=True)

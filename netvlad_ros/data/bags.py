@@ -6,7 +6,7 @@ import heapq
 import re
 import shlex
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +62,7 @@ class StampedMessage(NamedTuple):
     stamp_ns: int  # of the header; where that is zero, when it was recorded
     received_ns: int
     message: Any
+    topic: str = ""
 
 
 class RawMessage(NamedTuple):
@@ -181,16 +182,29 @@ class Bag:
 
         Raises BagError where the bag is damaged, after all that could be read before.
         """
-        store = get_typestore(Stores.ROS1_NOETIC if self.is_ros1 else Stores.LATEST)
-        deserialize = store.deserialize_ros1 if self.is_ros1 else store.deserialize_cdr
-        for number, raw in enumerate(self.messages([topic], start_ns)):
+        yield from self.stamped_together([topic], start_ns)
+
+    def stamped_together(
+        self, topics: Collection[str], start_ns: int = 0
+    ) -> Iterator[StampedMessage]:
+        """The same of several topics, in the order of recording."""
+        for number, raw in enumerate(self.messages(topics, start_ns)):
             try:
-                message: Any = deserialize(raw.data, raw.type)
+                message = self.deserialised(raw)
             except Exception as error:  # rosbags raises whatever it runs into
-                raise self._damaged(number, [topic], error) from error
+                raise self._damaged(number, topics, error) from error
             stamp = message.header.stamp
             stamp_ns = stamp.sec * NANOSECONDS + stamp.nanosec or raw.received_ns
-            yield StampedMessage(stamp_ns, raw.received_ns, message)
+            yield StampedMessage(stamp_ns, raw.received_ns, message, raw.topic)
+
+    def deserialised(self, raw: RawMessage) -> Any:
+        """A message as rosbags makes it; raises whatever that runs into."""
+        return self._deserialize(raw.data, raw.type)
+
+    @cached_property
+    def _deserialize(self) -> Callable[[bytes, str], Any]:
+        store = get_typestore(Stores.ROS1_NOETIC if self.is_ros1 else Stores.LATEST)
+        return store.deserialize_ros1 if self.is_ros1 else store.deserialize_cdr
 
     def messages(self, topics: Collection[str], start_ns: int = 0) -> Iterator[RawMessage]:
         """The messages of these topics from a time of recording on, in the order of recording.

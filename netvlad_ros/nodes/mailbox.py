@@ -1,34 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""A place for one message between two threads: the newest wins."""
+"""A place for messages between two threads: the newest win."""
 
 import threading
+from collections import deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Holds the last message that was put in and not yet taken out."""
+    """Holds the last messages that were put in and not yet taken out, one if nothing else is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = 1) -> None:
         self._changed = threading.Condition()
-        self._message: T | None = None
+        self._messages: deque[T] = deque(maxlen=capacity)
         self._closed = False
 
     def put(self, message: T) -> bool:
         """Puts a message in; True if one that nobody took had to make room."""
         with self._changed:
-            replaced = self._message is not None
-            self._message = message
+            is_full = len(self._messages) == self._messages.maxlen
+            self._messages.append(message)
             self._changed.notify()
-            return replaced
+            return is_full
 
     def take(self) -> T | None:
         """Waits for a message; None once the mailbox is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._message is not None or self._closed)
-            message, self._message = self._message, None
-            return None if self._closed else message
+            self._changed.wait_for(lambda: self._messages or self._closed)
+            return None if self._closed else self._messages.popleft()
 
     def close(self) -> None:
         """Ends the waiting of whoever takes."""

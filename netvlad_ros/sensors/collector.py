@@ -105,7 +105,7 @@ class SensorCollector:
 
         camera = found(Kind.CAMERA_INFO, self._camera, image, problems)
         depth_m = found(Kind.DEPTH, self._depth_m, image, stamp_ns)
-        right = found(Kind.RIGHT, self._right, stamp_ns)
+        right = found(Kind.RIGHT, self._right, image, stamp_ns) if depth_m is None else None
         rig = None if right is None else found(Kind.RIGHT, self._rig)
         odometry = found(Kind.ODOMETRY, self._odometry_at, stamp_ns, problems)
         sensors = Sensors(camera, depth_m, right, rig, odometry)
@@ -143,8 +143,14 @@ class SensorCollector:
         message = self._near(Kind.DEPTH, stamp_ns)
         return fitted(to_depth_m(message, self._camera_config.max_pixels), image)
 
-    def _right(self, stamp_ns: int) -> np.ndarray:
-        return to_image(self._near(Kind.RIGHT, stamp_ns), self._camera_config)
+    def _right(self, image: np.ndarray, stamp_ns: int) -> np.ndarray:
+        right = to_image(self._near(Kind.RIGHT, stamp_ns), self._camera_config)
+        if right.shape[:2] != image.shape[:2]:
+            raise CameraError(
+                f"it has {right.shape[1]} x {right.shape[0]} pixels and the left image {image.shape[1]} x "
+                f"{image.shape[0]}; subscribe to images of one size."
+            )
+        return right
 
     def _rig(self) -> Any:
         if Kind.CAMERA_INFO not in self._topics:
