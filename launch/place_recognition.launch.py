@@ -27,10 +27,27 @@ RESPAWN_DELAY_S = 2.0
 # The last images of a bag are still on their way when it is over.
 SETTLE_S = 2.0
 THREE_NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
+# What may come with the images.
+BESIDE = {
+    "camera_info": "the camera's calibration",
+    "depth": "depth images that are aligned with the camera's",
+    "right_image": "the right images of a stereo pair",
+    "right_camera_info": "their camera's calibration",
+    "odometry": "odometry",
+    "keyframe_requests": "a back-end's choice of keyframes (keyframes.requested)",
+}
 
 ARGUMENTS = [
     DeclareLaunchArgument(
         "image_topic", default_value="image", description="Topic of the camera images."
+    ),
+    *(
+        DeclareLaunchArgument(
+            f"{topic}_topic",
+            default_value=topic,
+            description=f"Topic of {what}, where there is one.",
+        )
+        for topic, what in BESIDE.items()
     ),
     DeclareLaunchArgument(
         "compressed",
@@ -118,7 +135,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
             executable=executable,
             namespace=value("namespace"),
             parameters=[config_file, given],
-            remappings=[("image", value("image_topic"))],
+            remappings=[(topic, value(f"{topic}_topic")) for topic in ("image", *BESIDE)],
             output="screen",
             **at_end,
         )

@@ -7,11 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from live_nodes import NodeProcess, Ros, stamp_ns
 
 from netvlad_ros import cli
-from netvlad_ros.msg import LoopClosureCandidates
+from netvlad_ros.config.files import load_config
+from netvlad_ros.data.bags import Bag
+from netvlad_ros.evaluation.detections import detect
+from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.image_data import ImageData
+from netvlad_ros.msg import KeyframeMatches, LoopClosureCandidates
+from netvlad_ros.nodes.conversions import query_from
+from netvlad_ros.retrieval.loop_detector import LoopDetector
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.sensors.recording import RecordedImages, sensor_topics
 
 pytestmark = pytest.mark.needs("rclpy")
 
@@ -108,6 +118,89 @@ def test_the_nodes_find_what_replay_finds_and_most_of_the_loops(
         expected = [each["similarity"] for each in query["candidates"]]
         assert similarities == pytest.approx(expected, abs=1e-5)
     assert correct_first_candidates(answers, shared) >= 32
+
+
+ROOM = {
+    "image": "/camera/color/image_raw/compressed",
+    "camera_info": "/camera/color/camera_info",
+    "depth": "/camera/aligned_depth_to_color/image_raw",
+    "odometry": "/odom",
+}
+ROOM_IMAGES = 125
+EVERY_IMAGE = {
+    "keyframes.min_interval_s": 0.0,
+    "keyframes.min_descriptor_change": 0.0,
+    "database.exclude_recent_s": 6.0,
+    "camera.compressed": True,
+}
+
+
+def known_offline(bag_path: Path, model: Path) -> list[Query]:
+    config = load_config(assignments=[f"{name}={value}" for name, value in EVERY_IMAGE.items()])
+    with Bag(bag_path) as bag:
+        topics = sensor_topics(bag, ROOM["image"])
+        images = RecordedImages(bag, ROOM["image"], topics, config)
+        detector = LoopDetector(NetVLADExtractor(model), config)
+        found = [*detect(images, detector, config.camera, images.sensors)]
+    assert not images.problems
+    return [each.detection.query for each in found if each.detection and each.detection.query]
+
+
+def assert_same(found: ImageData, expected: ImageData) -> None:
+    for part in ("features", "camera", "odometry"):
+        one, other = getattr(found, part), getattr(expected, part)
+        for name, value in vars(other).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(getattr(one, name), value, err_msg=f"{part}.{name}")
+
+
+def known_live(
+    ros: Ros,
+    start: Callable[..., NodeProcess],
+    process: Callable[..., Any],
+    bag: Path,
+    model: Path,
+    rate: str,
+) -> list[KeyframeMatches]:
+    """What two nodes find while the bag is played; on a busy machine they drop images."""
+    namespace = f"/room_{rate.replace('.', '_')}"
+    settings = EVERY_IMAGE | {"extractor.model": str(model)}
+    names = ("descriptor_node", "keyframe_database_node")
+    camera, database = [start(name, settings, ROOM, namespace=namespace) for name in names]
+    answers = ros.listen(KeyframeMatches, f"{namespace}/keyframe_matches")
+    for node in (camera, database):
+        node.until_ready()
+    player = process("bag_player", bag, "--rate", rate, "--wait-for-subscribers", len(ROOM))
+
+    def is_over() -> bool:
+        done = camera.count("published") + camera.count("dropped")
+        return done == ROOM_IMAGES and len(answers) == camera.count("published")
+
+    database.until(is_over, patience_s=120.0)
+    assert player.wait() == 0
+    return answers
+
+
+@pytest.mark.slow
+def test_the_nodes_know_of_keyframes_and_their_matches_what_replay_knows(
+    ros: Ros,
+    start: Callable[..., NodeProcess],
+    process: Callable[..., Any],
+    shared: Path,
+    model: Path,
+) -> None:
+    bag = shared / "data" / "bags" / "rgbd_room_mcap"
+    offline = known_offline(bag, model)
+    for rate in ("1.0", "0.5"):
+        answers = known_live(ros, start, process, bag, model, rate)
+        if len(answers) == len(offline):
+            break
+
+    for answer, expected in zip(map(query_from, answers), offline, strict=True):
+        assert_same(answer.data, expected.data)
+        for match, other in zip(answer.matches[:5], expected.matches[:5], strict=True):
+            assert match.keyframe.number == other.keyframe.number
+            assert_same(match.data, other.data)
 
 
 def correct_first_candidates(answers: list[LoopClosureCandidates], shared: Path) -> int:
