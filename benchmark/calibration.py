@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Which similarity of a model means what, from drives through rendered worlds that nothing was fitted to."""
+"""Which scores of a model mean what, from drives through rendered worlds that nothing was fitted to."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmark.tables import console, print_table
 from netvlad_ros.calibration import SIMILARITY, Calibration, Curve, fit_curve
+from netvlad_ros.config import CandidateConfig
 from netvlad_ros.data.places import angle_between
 from netvlad_ros.errors import ImageError
+from netvlad_ros.evaluation.calibrating import best_by_quantity
+from netvlad_ros.keyframe import Match
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.retrieval.loop_detector import LoopDetector
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.stages import Context, Decision, ScoreStage
 from netvlad_ros.shipped import model_path
 from netvlad_ros.worlds.walks import Shot, walk
 from netvlad_ros.worlds.world import World
@@ -44,21 +49,22 @@ BOOTSTRAPS = 200
 
 
 @dataclass(frozen=True)
-class JudgedMatch:
-    """The first match of a keyframe.
+class JudgedQuery:
+    """What was found for a keyframe.
 
     world:       name of the world.
     kind, round, light: of the world and of the round that the query is of.
-    is_right:    whether it shows the place of the query.
-    closes_loop: whether any keyframe that was searched does.
+    best:        of each quantity the value of the match that it ranks first, and whether that is right.
+    first:       of the first match, by Match.score.
+    closes_loop: whether any keyframe that was searched shows the place of the query.
     """
 
     world: str
     kind: str
     round: int
     light: str
-    similarity: float
-    is_right: bool
+    best: Mapping[str, tuple[float, bool]]
+    first: tuple[Match, bool]
     closes_loop: bool
 
 
@@ -66,27 +72,32 @@ def measure(arguments: argparse.Namespace) -> None:
     """Drives, judges, fits, prints; the model is written with its curve where --calibrated names a file."""
     path = model_path(arguments.model)
     extractor = NetVLADExtractor(path)
-    found: list[JudgedMatch] = []
+    found: list[JudgedQuery] = []
     jobs = [(kind, number) for number in range(WORLDS_PER_KIND) for kind in KINDS]
     for done, (kind, number) in enumerate(jobs, start=1):
         found += drive(kind, number, extractor)
-        console.print(f"{done} of {len(jobs)} worlds, {len(found)} matches", style="dim")
-    curve = _fitted(found)
-    _show_curve(curve, found)
-    _show_groups(found)
+        console.print(f"{done} of {len(jobs)} worlds, {len(found)} queries", style="dim")
+    curves = {quantity: _fitted(found, quantity) for quantity in found[0].best}
+    for quantity, curve in curves.items():
+        _show_curve(quantity, curve, found)
+    calibration = Calibration(curves, _source(len(jobs)), extractor.fingerprint)
+    _show_groups(calibration, found)
     if arguments.calibrated:
         network = load_model(path)
-        source = (
-            f"first matches on {len(jobs)} drives through rendered towns, streets, corridors and rooms, each "
-            "two rounds by day and one by night"
-        )
-        network.calibration = Calibration({SIMILARITY: curve}, source, extractor.fingerprint)
+        network.calibration = calibration
         save_model(network, arguments.calibrated)
         console.print(arguments.calibrated)
 
 
-def drive(kind: str, number: int, extractor: NetVLADExtractor) -> Iterator[JudgedMatch]:
-    """The first match of each keyframe of a drive, found as on a robot with the default configuration."""
+def _source(drives: int) -> str:
+    return (
+        f"first matches on {drives} drives through rendered towns, streets, corridors and rooms, each "
+        "two rounds by day and one by night"
+    )
+
+
+def drive(kind: str, number: int, extractor: NetVLADExtractor) -> Iterator[JudgedQuery]:
+    """Each keyframe of a drive, looked up as on a robot with the default configuration."""
     step_m, radius_m = KINDS[kind]
     trajectory = TRAJECTORIES[number // len(LIGHTS) % len(TRAJECTORIES)]
     detector = LoopDetector(extractor)
@@ -102,15 +113,21 @@ def drive(kind: str, number: int, extractor: NetVLADExtractor) -> Iterator[Judge
             if query is None:
                 continue
             if query.matches:
-                best = query.matches[0]
                 searched = [*keyframes.values()][: query.searched]
-                yield JudgedMatch(
+                right = {
+                    match: _any_same_place(shot, [keyframes[match.keyframe.name]], radius_m)
+                    for match in query.matches
+                }
+                yield JudgedQuery(
                     world.name,
                     kind,
                     shot.lap,
                     shot.conditions_name,
-                    best.similarity,
-                    _any_same_place(shot, [keyframes[best.keyframe.name]], radius_m),
+                    {
+                        quantity: (value, right[match])
+                        for quantity, (match, value) in best_by_quantity(query.matches).items()
+                    },
+                    (query.matches[0], right[query.matches[0]]),
                     _any_same_place(shot, searched, radius_m),
                 )
             keyframes[query.keyframe.name] = shot
@@ -125,19 +142,19 @@ def _any_same_place(query: Shot, others: Sequence[Shot], radius_m: float) -> boo
     return bool(np.any((apart_m <= radius_m) & (turned <= np.radians(HEADING_TOLERANCE_DEG))))
 
 
-def _fitted(matches: Sequence[JudgedMatch]) -> Curve:
-    return fit_curve([each.similarity for each in matches], [each.is_right for each in matches])
+def _fitted(queries: Sequence[JudgedQuery], quantity: str) -> Curve:
+    return fit_curve(*zip(*(each.best[quantity] for each in queries), strict=True))
 
 
-def _show_curve(curve: Curve, matches: Sequence[JudgedMatch]) -> None:
+def _show_curve(quantity: str, curve: Curve, queries: Sequence[JudgedQuery]) -> None:
     """The curve, and between which values its thresholds are for 95 % of other choices of these worlds."""
     points = zip(curve.values, curve.precisions, strict=True)
     print_table(
-        f"{curve.pairs} matches: of those with about this similarity so many are right",
-        ["similarity", "right"],
+        f"{curve.pairs} matches: of those with about this {quantity} so many are right",
+        [quantity, "right"],
         [[f"{value:.4f}", f"{precision:.4f}"] for value, precision in points],
     )
-    again = [_fitted(sample) for sample in _resampled(matches)]
+    again = [_fitted(sample, quantity) for sample in _resampled(queries)]
     rows = []
     for wanted in PRECISIONS:
         threshold = curve.threshold(wanted)
@@ -145,7 +162,9 @@ def _show_curve(curve: Curve, matches: Sequence[JudgedMatch]) -> None:
         reached = [value for value in spread if value is not None]
         low, high = np.quantile(reached, [0.025, 0.975]) if reached else (np.nan, np.nan)
         at = np.inf if threshold is None else threshold
-        rows.append([f"{wanted:g}", f"{at:.3f}", f"{low:.3f} to {high:.3f}", *_at(matches, at)])
+        rows.append(
+            [f"{wanted:g}", f"{at:.3f}", f"{low:.3f} to {high:.3f}", *_above(queries, quantity, at)]
+        )
     print_table(
         "candidates.min_precision, and the threshold that follows; precision and recall of all above it",
         ["min_precision", "threshold", "95 % of other worlds", "precision", "recall"],
@@ -153,9 +172,9 @@ def _show_curve(curve: Curve, matches: Sequence[JudgedMatch]) -> None:
     )
 
 
-def _resampled(matches: Sequence[JudgedMatch]) -> Iterator[list[JudgedMatch]]:
+def _resampled(matches: Sequence[JudgedQuery]) -> Iterator[list[JudgedQuery]]:
     """Worlds drawn with replacement: matches of one world are not independent."""
-    worlds: dict[str, list[JudgedMatch]] = {}
+    worlds: dict[str, list[JudgedQuery]] = {}
     for each in matches:
         worlds.setdefault(each.world, []).append(each)
     rng, names = np.random.default_rng(0), sorted(worlds)
@@ -163,34 +182,63 @@ def _resampled(matches: Sequence[JudgedMatch]) -> Iterator[list[JudgedMatch]]:
         yield [each for name in rng.choice(names, len(names)) for each in worlds[name]]
 
 
-def _show_groups(matches: Sequence[JudgedMatch]) -> None:
-    day = [each for each in matches if each.light != "night"]
-    night = [each for each in matches if each.light == "night"]
+def _show_groups(calibration: Calibration, queries: Sequence[JudgedQuery]) -> None:
+    day = [each for each in queries if each.light != "night"]
+    night = [each for each in queries if each.light == "night"]
     groups = {
-        "all": list(matches),
+        "all": list(queries),
         "first round": [each for each in day if each.round == 0],
         "second, same light": [e for e in day if e.round == 1 and e.light == "day"],
         "second, other weather": [e for e in day if e.round == 1 and e.light != "day"],
         "night, indoors": [each for each in night if each.kind not in OUTDOORS],
         "night, outdoors": [each for each in night if each.kind in OUTDOORS],
-        **{kind: [each for each in matches if each.kind == kind] for kind in KINDS},
+        **{kind: [each for each in queries if each.kind == kind] for kind in KINDS},
     }
-    rows = [
-        [name, len(group), sum(each.closes_loop for each in group)]
-        + ["/".join(_at(group, threshold)) for threshold in THRESHOLDS]
+    counts = {
+        name: [name, len(group), sum(each.closes_loop for each in group)]
         for name, group in groups.items()
-    ]
+    }
     print_table(
-        "Precision / recall of first matches of at least this similarity",
+        "Precision / recall of first matches of at least this similarity, single images",
         ["queries", "all", "loops", *map(str, THRESHOLDS)],
-        rows,
+        [
+            counts[name] + ["/".join(_above(group, SIMILARITY, at)) for at in THRESHOLDS]
+            for name, group in groups.items()
+        ],
+    )
+    print_table(
+        "Precision / recall of candidates with this candidates.min_precision",
+        ["queries", "all", "loops", *map(str, PRECISIONS)],
+        [
+            counts[name] + ["/".join(_reported(group, calibration, at)) for at in PRECISIONS]
+            for name, group in groups.items()
+        ],
     )
 
 
-def _at(matches: Sequence[JudgedMatch], threshold: float) -> list[str]:
-    """Precision and recall if all matches from a threshold on are reported."""
-    reported = [each.is_right for each in matches if each.similarity >= threshold]
-    loops = sum(each.closes_loop for each in matches)
+def _above(queries: Sequence[JudgedQuery], quantity: str, threshold: float) -> list[str]:
+    """Precision and recall if all that is best by a quantity is reported from a threshold on."""
+    best = [each.best[quantity] for each in queries]
+    return _shown(queries, [is_right for value, is_right in best if value >= threshold])
+
+
+def _reported(
+    queries: Sequence[JudgedQuery], calibration: Calibration, min_precision: float
+) -> list[str]:
+    """Precision and recall of first matches with the limits of a calibration."""
+    stage = ScoreStage()
+    context = Context(CandidateConfig(min_precision=min_precision), [0])
+    reported = []
+    for each in queries:
+        match, is_right = each.first
+        query = Query(match.keyframe, [match], calibration=calibration)
+        if stage.judge(query, context)[0].decision == Decision.PASS:
+            reported.append(is_right)
+    return _shown(queries, reported)
+
+
+def _shown(queries: Sequence[JudgedQuery], reported: Sequence[bool]) -> list[str]:
+    loops = sum(each.closes_loop for each in queries)
     return [
         f"{sum(reported) / len(reported):.3f}" if reported else "-",
         f"{sum(reported) / loops:.2f}" if loops else "-",

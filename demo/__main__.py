@@ -11,8 +11,7 @@ from demo.drive import Town, images_of_laps, make_drive
 from demo.live import Heard, Playing, Tell, play
 from demo.summary import Drive, sentences, write_summary
 from demo.truth import Poses, read_poses
-from netvlad_ros.config import with_model
-from netvlad_ros.config.files import load_config
+from netvlad_ros.config import Config, with_model
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
 from netvlad_ros.errors import NetVLADError
@@ -25,7 +24,6 @@ from netvlad_ros.retrieval.loop_detector import Detection
 from netvlad_ros.shipped import HELP, model_path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARAMETERS = Path(__file__).with_name("parameters.yaml")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -65,9 +63,7 @@ def _run(options: argparse.Namespace) -> None:
     poses = read_poses(bag_path)
     with Bag(bag_path) as bag:
         topic = bag.image_topic()
-    playing = Playing(
-        bag_path, topic, options.images_per_second, PARAMETERS, options.model, options.output
-    )
+    playing = Playing(bag_path, topic, options.images_per_second, options.model, options.output)
     drive = _judged(playing, poses, play(playing, _teller(poses)))
     for line in sentences(drive):
         print(line)
@@ -89,7 +85,7 @@ def _teller(poses: Poses) -> Tell:
 
 def _judged(playing: Playing, poses: Poses, heard: Heard) -> Drive:
     """What was heard, beside the truth."""
-    config = with_model(load_config(playing.parameters), playing.model)
+    config = with_model(Config(), playing.model)
     log, truth = _detection_log(playing, heard.detections), poses.ground_truth()
     results = Results(log, config, heard.fingerprint, playing.topic, truth)
     if results.evaluation is None:

@@ -38,14 +38,13 @@ Tell = Callable[[Keyframe, Match], None]
 class Playing:
     """What is played, and with what.
 
-    bag, topic: images; images_per_s: how fast; parameters: YAML file of the nodes; model: empty for the
-    shipped one; logs: folder for what the nodes write.
+    bag, topic: images; images_per_s: how fast; model: empty for the shipped one; logs: folder for what the
+    nodes write.
     """
 
     bag: Path
     topic: str
     images_per_s: float
-    parameters: Path
     model: str
     logs: Path
 
@@ -98,9 +97,8 @@ class Listener(Node):
             heard[to_ns(message.header.stamp)] = message
             if heard is self.answers and message.candidates:
                 best = message.candidates[0]
-                self._tell(
-                    keyframe_from(message.query), Match(keyframe_from(best.match), best.similarity)
-                )
+                scores = (best.similarity, best.sequence_score, best.margin)
+                self._tell(keyframe_from(message.query), Match(keyframe_from(best.match), *scores))
 
         self.create_subscription(kind, topic, hear, QUEUE_DEPTH)
 
@@ -148,7 +146,10 @@ def _refuse_gaps(listener: Listener, logs: Path) -> None:
 
 def _start_nodes(programs: Programs, playing: Playing) -> None:
     print(f"starting {', '.join(NODES)}; ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}", flush=True)
-    parameters = ["--params-file", str(playing.parameters)]
+    parameters = [
+        "-p",
+        "camera.compressed:=true",
+    ]  # the bag holds JPEG images; all else is the default
     if playing.model:
         parameters += ["-p", f"extractor.model:={playing.model}"]
     remapping = ["-r", f"image:={playing.topic}"]

@@ -72,7 +72,7 @@ def _figures(drive: Drive) -> dict[str, object]:
         "keyframes": len(log.keyframes),
         "same_place": SAME_PLACE,
         "fingerprint": drive.results.fingerprint,
-        "min_similarity": drive.results.config.candidates.min_similarity,
+        "limits": drive.results.limits,
         "reported": evaluation.reported.reported,
         "right": evaluation.reported.right,
         "loops": evaluation.reported.loops,

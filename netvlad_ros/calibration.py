@@ -10,7 +10,8 @@ import numpy as np
 from netvlad_ros.config import CandidateConfig
 from netvlad_ros.errors import ModelError
 
-SIMILARITY = "similarity"
+# What curves are of.
+SIMILARITY, SEQUENCE_SCORE, MARGIN = "similarity", "sequence_score", "margin"
 # With which matches of a model without a calibration are judged; suits descriptors with whitening.
 UNCALIBRATED_SIMILARITY = 0.45
 MAX_POINTS = 64
@@ -59,6 +60,11 @@ class Curve:
         low, high = self.precisions[above - 1 : above + 1]
         share = (precision - low) / (high - low)
         return self.values[above - 1] + share * (self.values[above] - self.values[above - 1])
+
+    @property
+    def best(self) -> float:
+        """The least value at which the largest share is right that there is."""
+        return self.values[self.precisions.index(self.precisions[-1])]
 
     def precision(self, value: float) -> float:
         """The share that is right at a value; beyond the ends that of the nearest point."""
@@ -189,10 +195,25 @@ def resolved_min_similarity(
     threshold = curve.threshold(config.min_precision)
     if threshold is not None:
         return threshold, ""
-    best = curve.precisions[-1]
-    limit = curve.values[curve.precisions.index(best)]
+    limit, best = curve.best, curve.precisions[-1]
     return limit, (
         f"{model} is right with {best:.1%} of its most similar matches, and candidates.min_precision asks "
         f"for {config.min_precision:.1%}: similarity {limit:.3f}, its best, is asked for; lower "
         "min_precision, or set candidates.min_similarity to a number."
     )
+
+
+def resolved_min_sequence_score(
+    config: CandidateConfig, calibration: Calibration | None
+) -> float | None:
+    """The sequence score with which a match is a candidate; None where nobody knows one.
+
+    It is found as that of resolved_min_similarity().
+    """
+    if not isinstance(config.min_sequence_score, str):
+        return config.min_sequence_score
+    curve = calibration.curves.get(SEQUENCE_SCORE) if calibration else None
+    if curve is None:
+        return None
+    threshold = curve.threshold(config.min_precision)
+    return curve.best if threshold is None else threshold

@@ -107,6 +107,14 @@ class Match:
     data: ImageData = field(default=NOTHING_KNOWN, compare=False, repr=False)
 
     @property
+    def scores(self) -> str:
+        """In words."""
+        alike = f"similarity {self.similarity:.3f}"
+        if math.isnan(self.sequence_score):
+            return alike
+        return f"{alike}, sequence score {self.sequence_score:.2f}"
+
+    @property
     def score(self) -> float:
         """What matches are ordered by: the sequence score, or what the similarity alone says in its unit."""
         alone = SIMILARITY_WEIGHT * self.similarity

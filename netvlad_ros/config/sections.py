@@ -160,17 +160,36 @@ class CandidateConfig(Section):
 
     min_similarity: float | str = param(
         "model",
-        "Cosine similarity that a candidate must reach. With `model` the model's own calibration tells where "
-        "min_precision is reached; one without needs a number, about 0.45 with whitening, 0.8 without.",
+        "Cosine similarity with which a match is a candidate, whatever its sequence. With `model` the "
+        "model's own calibration tells where min_precision is reached; one without needs a number, about "
+        "0.45 with whitening, 0.8 without.",
         ge=-1.0,
         le=1.0,
         words=("model",),
         live=True,
     )
+    min_sequence_score: float | str = param(
+        "model",
+        "Sequence score with which a match is a candidate, whatever its similarity. With `model` as above; a "
+        "model without a calibration asks for similarity only.",
+        ge=0.0,
+        le=100.0,
+        words=("model",),
+        live=True,
+    )
+    min_margin: float | str = param(
+        "any",
+        "How far above that of the best other place such a sequence score must be; of a place that was "
+        "visited twice before it is about 0.",
+        ge=-100.0,
+        le=100.0,
+        words=("any",),
+        live=True,
+    )
     min_precision: float = param(
         0.8,
-        "How many of the matches with just the least similarity are right, where min_similarity is left to "
-        "the model; of all that reach it more are.",
+        "How many of the matches that just reach a limit are right, where the limit is left to the model; of "
+        "all that reach it more are.",
         ge=0.5,
         le=1.0,
         live=True,

@@ -129,7 +129,7 @@ def sentence(
         time_s = (keyframe.stamp_ns - start_ns) / NANOSECONDS
         return f"keyframe {number(keyframe)} ({time_s:.1f} s)"
 
-    return f"{told(query)} looks like {told(best.keyframe)}, similarity {best.similarity:.3f}"
+    return f"{told(query)} looks like {told(best.keyframe)}, {best.scores}"
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

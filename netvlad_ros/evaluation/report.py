@@ -175,7 +175,7 @@ def _draw_matrix(path: Path, results: Results) -> None:
     title = (
         f"{results.queries_with_candidates} of {_plural(len(log.keyframes), 'keyframe')} "
         "have loop-closure candidates\n"
-        f"similarity at least {results.min_similarity:.3g}, at least {exclude_s:g} s apart"
+        f"{results.limits}, at least {exclude_s:g} s apart"
     )
     plots.draw_similarity_matrix(path, recording, results.pairs, title, results.true_pairs)
 

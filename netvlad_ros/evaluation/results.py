@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.calibration import resolved_min_similarity
+from netvlad_ros.calibration import resolved_min_sequence_score, resolved_min_similarity
 from netvlad_ros.config import Config
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.ground_truth import GroundTruth
@@ -40,12 +40,14 @@ class Results:
         return sum(bool(each.selection.candidates) for each in self.log.keyframes)
 
     @property
-    def min_similarity(self) -> float:
-        """That a candidate had to reach."""
-        query = self.log.keyframes[0].query
-        return resolved_min_similarity(
-            self.config.candidates, query.calibration, query.fingerprint
-        )[0]
+    def limits(self) -> str:
+        """What a candidate had to reach, in words."""
+        config, query = self.config.candidates, self.log.keyframes[0].query
+        similarity, _ = resolved_min_similarity(config, query.calibration, query.fingerprint)
+        score = resolved_min_sequence_score(config, query.calibration)
+        if score is None or self.config.database.sequence_length == 1:
+            return f"similarity at least {similarity:.3g}"
+        return f"similarity at least {similarity:.3g} or sequence score at least {score:.3g}"
 
     @property
     def sentences(self) -> list[str]:

@@ -76,7 +76,7 @@ class LoopClosureNode(Node):
         for candidate in selection.candidates[:1]:
             self.get_logger().info(
                 f"keyframe {query.keyframe} looks like keyframe {candidate.match.keyframe} "
-                f"(similarity {candidate.match.similarity:.3f})",
+                f"({candidate.match.scores})",
                 throttle_duration_sec=1.0,
             )
 

@@ -3,11 +3,12 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from math import isnan
 from typing import Protocol
 
-from netvlad_ros.calibration import resolved_min_similarity
+from netvlad_ros.calibration import resolved_min_sequence_score, resolved_min_similarity
 from netvlad_ros.config import CandidateConfig
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match, Stream
 from netvlad_ros.retrieval.query import Query
@@ -50,20 +51,48 @@ class Stage(Protocol):
         """A verdict for each match of the query, in their order; only those in context.passed matter."""
 
 
-class SimilarityStage:
-    """A match has to be similar enough: by a number, or by what the model's calibration says."""
+class ScoreStage:
+    """A match has to be similar enough, or its sequence has to fit well enough.
+
+    How much is enough is a number, or what the model's calibration says.
+    """
 
     def judge(self, query: Query, context: Context) -> list[Verdict]:
         """See Stage."""
-        limit, _ = resolved_min_similarity(context.config, query.calibration, query.fingerprint)
-        return [self._verdict(match.similarity, limit) for match in query.matches]
+        config = context.config
+        least, _ = resolved_min_similarity(config, query.calibration, query.fingerprint)
+        least_score = resolved_min_sequence_score(config, query.calibration)
+        verdicts = []
+        for match in query.matches:
+            alike = _reaches("min_similarity", "similarity", match.similarity, least)
+            if (
+                alike.decision == Decision.PASS
+                or least_score is None
+                or isnan(match.sequence_score)
+            ):
+                verdicts.append(alike)
+            else:
+                verdicts.append(self._of_sequence(match, least_score, config.min_margin, alike))
+        return verdicts
 
-    def _verdict(self, similarity: float, limit: float) -> Verdict:
-        if similarity < limit:
-            reason = f"similarity {similarity:.3f} is below {limit:.3g}"
-            return Verdict(Decision.REJECT, "min_similarity", similarity, limit, reason)
-        reason = f"similarity {similarity:.3f} reaches {limit:.3g}"
-        return Verdict(Decision.PASS, "min_similarity", similarity, limit, reason)
+    def _of_sequence(
+        self, match: Match, least_score: float, least_margin: float | str, alike: Verdict
+    ) -> Verdict:
+        fits = _reaches("min_sequence_score", "sequence score", match.sequence_score, least_score)
+        if fits.decision == Decision.REJECT:
+            return replace(fits, reason=f"{alike.reason}, and its {fits.reason}")
+        if isinstance(least_margin, str):
+            return fits
+        stands_out = _reaches("min_margin", "margin", match.margin, least_margin)
+        return stands_out if stands_out.decision == Decision.REJECT else fits
+
+
+def _reaches(stage: str, name: str, value: float, limit: float) -> Verdict:
+    if value < limit:
+        return Verdict(
+            Decision.REJECT, stage, value, limit, f"{name} {value:.3f} is below {limit:.3g}"
+        )
+    return Verdict(Decision.PASS, stage, value, limit, f"{name} {value:.3f} reaches {limit:.3g}")
 
 
 class ConsistencyStage:
@@ -115,7 +144,7 @@ class MaxCandidatesStage:
 
 def default_stages() -> list[Stage]:
     """The stages in their order; a new one is a new entry."""
-    return [SimilarityStage(), ConsistencyStage(), MaxCandidatesStage()]
+    return [ScoreStage(), ConsistencyStage(), MaxCandidatesStage()]
 
 
 def _most_near(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Every query keyframe is answered: with its candidates, and with a reason for each other match."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -36,7 +37,12 @@ def keyframe(number: int, stamp_s: int) -> Keyframe:
 
 
 def found(number: int, similarity: float) -> KeyframeMatch:
-    return KeyframeMatch(keyframe=keyframe(number, number), similarity=similarity)
+    return KeyframeMatch(
+        keyframe=keyframe(number, number),
+        similarity=similarity,
+        sequence_score=math.nan,
+        margin=math.nan,
+    )
 
 
 def answer_of_the_database(similarities: dict[int, float], query: int) -> KeyframeMatches:

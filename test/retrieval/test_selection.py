@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Which matches become candidates, and at which stage and by how much the others fail."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.config import CandidateConfig
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match, Session, Stream
 from netvlad_ros.retrieval.query import Query, Recent
@@ -42,6 +44,58 @@ def rejected(selection: Selection) -> list[tuple[Any, ...]]:
 def test_no_matches_are_no_candidates():
     selection = select(CandidateConfig(), query(0))
     assert (selection.candidates, selection.rejections) == ([], [])
+
+
+def with_sequences(*matches: tuple[int, float, float, float]) -> Query:
+    """Of matches (number, similarity, sequence score, margin)."""
+    found = [
+        Match(Keyframe(MAP, each, 0), similarity, score, margin)
+        for each, similarity, score, margin in matches
+    ]
+    return Query(Keyframe(NOW, 0, 0), found, searched=9)
+
+
+def test_a_match_is_similar_enough_or_its_sequence_fits_well_enough():
+    config = CandidateConfig(min_similarity=0.5, min_sequence_score=1.8)
+    now = with_sequences((1, 0.6, 0.3, -1.0), (2, 0.1, 2.0, 0.2), (3, 0.4, 1.7, 0.3))
+    selection = select(config, now)
+    assert candidates(selection) == [1, 2]
+    assert rejected(selection) == [(3, "min_sequence_score", 1.7, 1.8)]
+    (rejection,) = selection.rejections
+    assert rejection.verdict.reason == (
+        "similarity 0.400 is below 0.5, and its sequence score 1.700 is below 1.8"
+    )
+    assert [each.verdicts[0].stage for each in selection.candidates] == [
+        "min_similarity",
+        "min_sequence_score",
+    ]
+
+
+def test_a_sequence_may_have_to_stand_out_from_the_best_other_place():
+    config = CandidateConfig(min_similarity=0.5, min_sequence_score=1.8, min_margin=0.3)
+    now = with_sequences((1, 0.6, 2.0, 0.1), (2, 0.1, 2.0, 0.1), (3, 0.1, 2.0, 0.4))
+    selection = select(config, now)
+    assert candidates(selection) == [1, 3]
+    assert rejected(selection) == [(2, "min_margin", 0.1, 0.3)]
+
+
+def test_where_nobody_knows_what_a_sequence_score_means_similarity_alone_decides():
+    selection = select(CandidateConfig(min_similarity=0.5), with_sequences((1, 0.4, 9.0, 9.0)))
+    assert rejected(selection) == [(1, "min_similarity", 0.4, 0.5)]
+
+
+def test_the_calibration_of_a_model_says_which_sequence_score_is_enough():
+    curves = {
+        "similarity": Curve((0.2, 0.6), (0.0, 1.0)),
+        "sequence_score": Curve((1.0, 2.0), (0.0, 1.0)),
+    }
+    now = replace(
+        with_sequences((1, 0.1, 1.9, 0.0), (2, 0.1, 1.7, 0.0)),
+        calibration=Calibration(curves, "made up", "model"),
+    )
+    selection = select(CandidateConfig(min_precision=0.8), now)
+    assert candidates(selection) == [1]
+    assert rejected(selection) == [(2, "min_sequence_score", 1.7, pytest.approx(1.8))]
 
 
 def test_matches_that_pass_are_candidates_with_their_rank():
