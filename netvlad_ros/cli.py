@@ -14,6 +14,7 @@ from netvlad_ros.errors import NetVLADError
 
 # Each is a module of netvlad_ros.commands, with - for _.
 COMMANDS = {
+    "calibrate": "find the parameters that reach a wanted precision, from your own drives",
     "cluster": "begin the clusters of a model anew, from the local descriptors of images",
     "compare": "show where two models, or a model and expected descriptors, differ",
     "config": "print all parameters as a commented YAML file",

@@ -2,50 +2,32 @@
 """`netvlad evaluate-sequence`: precision and recall of the loops in a bag or another sequence of images."""
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from netvlad_ros.commands.detected import Descriptors, describe, detections, image_sequence
 from netvlad_ros.commands.evaluate import MODEL_HELP
 from netvlad_ros.commands.images import (
     add_evaluation_arguments,
     add_sensor_arguments,
     add_source_arguments,
-    cache_of,
     options_of,
-    progress,
-    recorded_images,
-    tell_extraction,
-    tell_sensors,
-    warn_uncalibrated,
 )
 from netvlad_ros.commands.values import parse_positive, parse_seconds, parse_whole
-from netvlad_ros.config import Config
 from netvlad_ros.config.files import load_config
-from netvlad_ros.data.bags import Bag
-from netvlad_ros.data.image_messages import to_image
-from netvlad_ros.data.image_sources import BagImages
 from netvlad_ros.data.places import PlaceImages
 from netvlad_ros.data.read_places import read_sequence
 from netvlad_ros.errors import DatasetError
-from netvlad_ros.evaluation.detection_log import DetectionLog
-from netvlad_ros.evaluation.detections import detect_described
-from netvlad_ros.evaluation.extractors import open_extractor
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.protocols import SequenceProtocol, named_protocol
 from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.sequence_report import EvaluatedSequence, write_sequence_report
-from netvlad_ros.evaluation.sequences import ImageSequence, evaluate_keyframes, evaluate_sequence
-from netvlad_ros.extraction.many_images import Extraction, Skipped, all_descriptors
-from netvlad_ros.extraction.protocol import Extractor
-from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
-from netvlad_ros.retrieval.loop_detector import LoopDetector
+from netvlad_ros.evaluation.sequences import evaluate_keyframes, evaluate_sequence
 
 DESCRIPTORS = ".npy"
 DEFAULT_EXCLUDE_S = 30.0
@@ -145,10 +127,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         make_folder(arguments.output)
     given = arguments.model.endswith(DESCRIPTORS)
-    found = _read_descriptors(arguments.model, images) if given else _extract(arguments, images)
-    sequence = dataclasses.replace(_sequence(images, found), truth=truth)
+    found = _read_descriptors(arguments.model, images) if given else describe(arguments, images)
+    sequence = dataclasses.replace(image_sequence(images, found), truth=truth)
     if arguments.keyframes:
-        log = _detected(arguments, images, found, sequence)
+        log = detections(arguments, images, found, sequence)
         rows = np.searchsorted(sequence.numbers, [each.number for each in log.keyframes])
         part, indices = sequence.part(rows), found.indices[rows]
         results = [evaluate_keyframes(part, protocol, log) for protocol in protocols]
@@ -171,85 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Descriptors:
-    """(N, D) descriptors, which images (N,) they are of, and what made them, if that is known."""
-
-    model: str
-    fingerprint: str
-    descriptors: np.ndarray
-    indices: np.ndarray
-    extractor: Extractor | None = None
-    skipped: list[Skipped] = dataclasses.field(default_factory=list)
-
-
-def _extract(arguments: argparse.Namespace, images: PlaceImages) -> _Descriptors:
-    config = load_config(arguments.config, arguments.set)
-    extractor, name = open_extractor(arguments.model, config.extractor, images)
-    told = Extraction()
-    cache = cache_of(arguments)
-    found = all_descriptors(images.images, extractor, cache, told, progress, arguments.batch)
-    tell_extraction("sequence", told)
-    return _Descriptors(name, extractor.fingerprint, *found, extractor, told.skipped)
-
-
-def _detected(
-    arguments: argparse.Namespace,
-    images: PlaceImages,
-    found: _Descriptors,
-    sequence: ImageSequence,
-) -> DetectionLog:
-    """What the detector of the configuration makes of the images."""
-    if found.extractor is None or sequence.stamps_ns is None:
-        missing = "a model" if found.extractor is None else "images with times"
-        raise DatasetError(
-            f"--keyframes: expected {missing}; leave the option out to match all images."
-        )
-    config = load_config(arguments.config, arguments.set)
-    warn_uncalibrated(config.candidates, found.extractor)
-    source, log = images.images, DetectionLog()
-    received_ns = source.received_ns[found.indices] if isinstance(source, BagImages) else None
-    detector = LoopDetector(found.extractor, config)
-    with _data_of(arguments, config, images, found.indices, detector) as data:
-        for detected in detect_described(
-            sequence.descriptors, sequence.numbers, sequence.stamps_ns, received_ns, detector, data
-        ):
-            log.add(detected)
-    print(f"sequence: {len(log.keyframes)} of {log.images} images are keyframes")
-    return log
-
-
-@contextlib.contextmanager
-def _data_of(
-    arguments: argparse.Namespace,
-    config: Config,
-    images: PlaceImages,
-    indices: np.ndarray,
-    detector: LoopDetector,
-) -> Iterator[Callable[[int], ImageData]]:
-    """From a row, ascending, to what is known of its image: of a bag with what was recorded beside it."""
-    source = images.images
-    if config.verification.features == "none":
-        yield lambda row: NOTHING_KNOWN
-        return
-    if not isinstance(source, BagImages):
-        yield lambda row: detector.data_of(source.read(int(indices[row])))
-        return
-    with Bag(source.root) as bag:
-        recorded = recorded_images(arguments, bag, source.topic, config)
-        messages = enumerate(recorded)
-
-        def data(row: int) -> ImageData:
-            wanted = source.numbers[indices[row]]
-            stamped = next(each for number, each in messages if number == wanted)
-            image = to_image(stamped.message, config.camera)
-            return detector.data_of(image, recorded.sensors(image, stamped.stamp_ns))
-
-        yield data
-        tell_sensors(recorded)
-
-
-def _read_descriptors(path: str, images: PlaceImages) -> _Descriptors:
+def _read_descriptors(path: str, images: PlaceImages) -> Descriptors:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -263,20 +167,8 @@ def _read_descriptors(path: str, images: PlaceImages) -> _Descriptors:
             f"of the sequence, got {shape}."
         )
     digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
-    return _Descriptors(
+    return Descriptors(
         Path(path).name, f"descriptors:{digest}", np.asarray(array, np.float32), np.arange(shape[0])
-    )
-
-
-def _sequence(images: PlaceImages, found: _Descriptors) -> ImageSequence:
-    headings, stamps, kept = images.headings_rad, images.stamps_ns, found.indices
-    source = images.images
-    return ImageSequence(
-        found.descriptors,
-        (source.numbers[kept] if isinstance(source, BagImages) else kept) + 1,
-        images.positions_m[kept] if images.has_positions else None,
-        None if headings is None else headings[kept],
-        None if stamps is None else stamps[kept],
     )
 
 

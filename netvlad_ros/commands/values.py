@@ -48,6 +48,14 @@ def parse_seconds(text: str) -> float:
     return value
 
 
+def parse_share(text: str) -> float:
+    """A number above 0 and up to 1."""
+    value = _number(text)
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, got {text}")
+    return value
+
+
 def _whole(text: str, low: int) -> int:
     if not re.fullmatch(r"\d{1,9}", text) or int(text) < low:
         raise argparse.ArgumentTypeError(f"expected a whole number from {low} on, got {text}")

@@ -235,14 +235,14 @@ def _judged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) whether the first match is right, and (N,) whether there was something to find."""
     right, closes_loop = np.zeros(len(matches), bool), np.zeros(len(matches), bool)
-    for query, same in enumerate(_same_places(sequence, protocol)):
+    for query, same in enumerate(same_places(sequence, protocol)):
         known = findable(query, same)
         closes_loop[query] = len(known) > 0
         right[query] = matches[query] in known
     return right, closes_loop
 
 
-def _same_places(sequence: ImageSequence, protocol: SequenceProtocol) -> Iterator[np.ndarray]:
+def same_places(sequence: ImageSequence, protocol: SequenceProtocol) -> Iterator[np.ndarray]:
     """Per image all others of its place, whether or not they may be matched."""
     if sequence.truth is not None:
         yield from _listed(sequence, protocol, sequence.truth)
