@@ -14,6 +14,7 @@ NAMES = {
     "extractor": "from an array to a descriptor, beside the bare network",
     "folder": "descriptors of a folder of images, beside the bare model",
     "index": "search and add, beside Faiss's flat index, up to 100,000 keyframes",
+    "sequences": "what sequences add to a query at 10,000 keyframes",
     "store": "saves and loads of a database file, up to 100,000 keyframes",
     "node": "from an image received to its descriptor published, by stage",
     "threads": "a runtime, OpenCV and Faiss in one process: threads left alone, and set in one place",

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.tables import console, print_table
 from netvlad_ros.calibration import SIMILARITY, Calibration, Curve, fit_curve
-from netvlad_ros.config import CandidateConfig
+from netvlad_ros.config import CandidateConfig, Config, VerificationConfig
 from netvlad_ros.data.places import angle_between
 from netvlad_ros.errors import ImageError
 from netvlad_ros.evaluation.calibrating import best_by_quantity
@@ -43,6 +43,8 @@ LIGHTS = (
 )
 TRAJECTORIES = ("loop", "random-walk")
 OUTDOORS = ("town", "street")
+# The default, without what verification needs later.
+CONFIG = Config(verification=VerificationConfig(features="none"))
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
 BOOTSTRAPS = 200
@@ -100,7 +102,7 @@ def drive(kind: str, number: int, extractor: NetVLADExtractor) -> Iterator[Judge
     """Each keyframe of a drive, looked up as on a robot with the default configuration."""
     step_m, radius_m = KINDS[kind]
     trajectory = TRAJECTORIES[number // len(LIGHTS) % len(TRAJECTORIES)]
-    detector = LoopDetector(extractor)
+    detector = LoopDetector(extractor, CONFIG)
     keyframes: dict[tuple[str, int], Shot] = {}  # by name, in their order
     with World(FIRST_SEED + number, kind) as world:
         lights = LIGHTS[number % len(LIGHTS)]

@@ -13,6 +13,9 @@ NONE = -1
 BLOCK_KEYFRAMES = 16
 # A mean counts as if so many more descriptors were in it, all zero: of a few it says little yet.
 PRIOR_KEYFRAMES = 1.0
+# Products of at most so many multiplications are computed by OpenBLAS without waking its threads.
+SMALL_PRODUCT = 1 << 18
+EPSILON = 1e-6
 
 
 class Drives:
@@ -28,6 +31,8 @@ class Drives:
         # Of each id: number in the session, ids before and after, session, row of sums; whether it is there.
         self._table = np.zeros((0, 5), np.int64)
         self._is_there = np.zeros(0, bool)
+        # How far each descriptor was from the mean of its drive when it came.
+        self._lengths = np.zeros(0, np.float32)
         # Of each block: sum and count of descriptors, row of the block before. Row 0 is that of none.
         self._sums = np.zeros((1, dims), np.float32)
         self._counts = np.zeros(1)
@@ -36,8 +41,10 @@ class Drives:
     def add(self, first_id: int, keyframes: Sequence[Keyframe], descriptors: np.ndarray) -> None:
         """Takes in keyframes with ascending ids; descriptors: (n, D)."""
         end = first_id + len(keyframes)
-        self._table = _with_rows(self._table, end)
+        self._table = _with_rows(self._table, end + 1)
+        self._table[NONE] = (0, NONE, NONE, 0, 0)
         self._is_there = _with_rows(self._is_there, end)
+        self._lengths = _with_rows(self._lengths, end)
         for each, keyframe, descriptor in zip(
             range(first_id, end), keyframes, descriptors, strict=True
         ):
@@ -45,6 +52,8 @@ class Drives:
             row = self._row(session, keyframe.number // BLOCK_KEYFRAMES)
             self._sums[row] += descriptor
             self._counts[row] += 1
+            (mean,) = self._means(np.array([row]))
+            self._lengths[each] = max(EPSILON, float(np.linalg.norm(descriptor - mean)))
             before, after = self._neighbours(keyframe)
             self._table[each] = keyframe.number, before, after, session, row
             self._is_there[each] = True
@@ -68,19 +77,19 @@ class Drives:
 
         reach: how many numbers; before them if it is negative.
         """
-        way, column = (1, 2) if reach > 0 else (-1, 1)
-        found = np.full((len(ids), abs(reach) + 1), NONE, np.int64)
-        rows, here, numbers = np.arange(len(ids)), ids, self._table[ids, 0]
+        follow = self._table[:, 1 if reach < 0 else 2]  # the last row is that of NONE
+        found = np.empty((len(ids), abs(reach) + 1), np.int64)
         found[:, 0] = ids
-        for _ in range(abs(reach)):
-            here = self._table[here, column]
-            kept = here != NONE
-            rows, here = rows[kept], here[kept]
-            steps = way * (self._table[here, 0] - numbers[rows])
-            kept = steps <= abs(reach)
-            rows, here = rows[kept], here[kept]
-            found[rows, steps[kept]] = here
-        return found
+        for step in range(1, abs(reach) + 1):
+            found[:, step] = follow[found[:, step - 1]]
+        away = np.abs(self._table[found, 0] - self._table[ids, 0][:, None])
+        is_there = (found != NONE) & (away <= abs(reach))
+        if np.array_equal(away[is_there], np.nonzero(is_there)[1]):
+            return np.where(is_there, found, NONE)
+        rows = np.nonzero(is_there)[0]  # some are missing in between
+        placed = np.full(found.shape, NONE, np.int64)
+        placed[rows, away[is_there]] = found[is_there]
+        return placed
 
     def present(self, ids: np.ndarray) -> np.ndarray:
         """Those of the ids that were not removed."""
@@ -91,15 +100,24 @@ class Drives:
         numbers, sessions = self._table[ids, 0], self._table[ids, 3]
         return (sessions[:, None] == sessions) & (np.abs(numbers[:, None] - numbers) <= keyframes)
 
-    def centred(self, ids: np.ndarray, descriptors: np.ndarray) -> np.ndarray:
-        """(n, D) descriptors without what their drive looks like on the whole, of unit length again."""
+    def centred(self, keyframe: int, descriptor: np.ndarray) -> np.ndarray:
+        """(D,) a descriptor without what its drive looks like on the whole, of unit length again."""
+        (mean,) = self._means(self._table[[keyframe], 4])
+        return (descriptor - mean) / self._lengths[keyframe]
+
+    def similarities(
+        self, ids: np.ndarray, descriptors: np.ndarray, centred: np.ndarray
+    ) -> np.ndarray:
+        """(n, L) of keyframes (n, D), once they are centred, with others (L, D) that are."""
         rows, which = np.unique(self._table[ids, 4], return_inverse=True)
+        products = _product(descriptors, centred) - _product(self._means(rows), centred)[which]
+        return products / self._lengths[ids, None]
+
+    def _means(self, rows: np.ndarray) -> np.ndarray:
+        """(n, D) what drives look like on the whole in these blocks."""
         before = self._rows_before[rows]
         counts = self._counts[rows] + self._counts[before] + PRIOR_KEYFRAMES
-        means = (self._sums[rows] + self._sums[before]) / counts[:, None].astype(np.float32)
-        away = descriptors - means[which]
-        away /= np.maximum(np.sqrt(np.einsum("nd,nd->n", away, away)), 1e-6)[:, None]
-        return away
+        return (self._sums[rows] + self._sums[before]) / counts[:, None].astype(np.float32)
 
     def _row(self, session: int, block: int) -> int:
         """The row of the sums of a block, a new one if there is none yet."""
@@ -135,3 +153,10 @@ def _with_rows(array: np.ndarray, count: int) -> np.ndarray:
     grown = np.zeros((max(count, 2 * len(array)), *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown
+
+
+def _product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(n, L) dot products of (n, D) with (L, D)."""
+    count = max(1, SMALL_PRODUCT // columns.size)
+    parts = [rows[start : start + count] @ columns.T for start in range(0, len(rows), count)]
+    return np.concatenate(parts) if parts else np.empty((0, len(columns)), np.float32)

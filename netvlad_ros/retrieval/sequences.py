@@ -22,8 +22,9 @@ LAST_PAIR_FACTOR = 4.0
 MAX_STEP = 2
 # Keyframes of a session that are at most so many apart are of one place.
 PLACE_KEYFRAMES = 5
-# Products of at most so many multiplications are computed by OpenBLAS without waking its threads.
-SMALL_PRODUCT = 1 << 18
+# The most similar matches that get a score, and the best places that the next query goes on from: more of
+# them cost time and find no more.
+MAX_FOUND, MAX_FOLLOWED = 8, 6
 EPSILON = 1e-6
 
 
@@ -63,10 +64,14 @@ class Found(NamedTuple):
     scores: np.ndarray
     margins: np.ndarray
 
+    def part(self, rows: slice | np.ndarray) -> "Found":
+        """Some of them."""
+        return Found(*(each[rows] for each in self))
+
     @classmethod
     def unscored(cls, ids: np.ndarray, similarities: np.ndarray) -> "Found":
         """What a search returned."""
-        nothing = np.full(len(ids), np.nan)
+        nothing = np.full(len(ids), np.nan, np.float32)
         return cls(ids, similarities, nothing, nothing)
 
 
@@ -103,29 +108,32 @@ class SequenceScorer:
 
         query:    id of the new keyframe, which is in the index and in the drives already.
         excluded: ids that may not match, in ascending order.
-        count:    how many places are added to those found, and how many the next query goes on from.
+        count:    how many places are added to those found.
         """
-        centred = self._drives.centred(np.array([query]), descriptor[None])[0]
+        centred = self._drives.centred(query, descriptor)
         track.goes_on(query, centred, self._length)
         # What was seen a moment ago fits itself.
         hidden = np.union1d(excluded, track.ids)
-        others = np.setdiff1d(self._successors(track), np.append(found.ids, hidden))
+        successors = np.setdiff1d(self._successors(track), hidden)
+        others = np.setdiff1d(successors, found.ids)
         alike = np.einsum("nd,d->n", self._index.vectors(others), descriptor)
-        ids = np.concatenate([found.ids, others])
-        scores = self._scores(np.stack(track.centred), ids, hidden).astype(
-            np.float32
-        )  # as in messages
+        is_scored = np.isin(found.ids, successors)
+        is_scored[:MAX_FOUND] = True
+        ids = np.concatenate([found.ids[is_scored], others])
+        scores = self._scores(np.stack(track.centred), ids, hidden)
         scored = Found(
             ids,
-            np.concatenate([found.similarities, alike]),
+            np.concatenate([found.similarities[is_scored], alike]),
             scores,
             margins(ids, scores, self._drives),
         )
-        order = np.argsort(-scores, kind="stable")
-        track.places = ids[order[:count]]
+        best = np.argsort(-scores, kind="stable")
+        track.places = ids[best[:MAX_FOLLOWED]]
         # Of those that were not found, only the best.
-        kept = order[(order < len(found.ids)) | (np.cumsum(order >= len(found.ids)) <= count)]
-        return Found(*(part[kept] for part in scored))
+        is_other = best >= is_scored.sum()
+        kept = best[~is_other | (np.cumsum(is_other) <= count)]
+        parts = zip(scored.part(kept), found.part(~is_scored), strict=True)
+        return Found(*map(np.concatenate, parts))
 
     def _successors(self, track: Track) -> np.ndarray:
         """Ids of where the places of the last query lead to, in ascending order."""
@@ -138,7 +146,8 @@ class SequenceScorer:
 
         hidden: ids that are taken for missing.
         """
-        return np.max([self._along(way, sequence, ids, hidden) for way in self._ways], axis=0)
+        ways = [self._along(way, sequence, ids, hidden) for way in self._ways]
+        return np.max(ways, axis=0).astype(np.float32)  # as in messages
 
     def _along(
         self, way: int, sequence: np.ndarray, ids: np.ndarray, hidden: np.ndarray
@@ -160,12 +169,10 @@ class SequenceScorer:
         """(n, W, L) of the keyframes of n windows (n, W) with a sequence (L, D); 0 for NONE."""
         ids, which = np.unique(windows, return_inverse=True)
         known = ids[ids != NONE]
-        centred = self._drives.centred(known, self._index.vectors(known))
         products = np.zeros((len(ids), len(sequence)), np.float32)
-        rows, offset = max(1, SMALL_PRODUCT // sequence.size), len(ids) - len(known)
-        for start in range(0, len(known), rows):
-            part = centred[start : start + rows]
-            products[offset + start : offset + start + len(part)] = part @ sequence.T
+        products[len(ids) - len(known) :] = self._drives.similarities(
+            known, self._index.vectors(known), sequence
+        )
         return products[which].reshape(*windows.shape, len(sequence))
 
 
