@@ -17,9 +17,12 @@ from rosbags.interfaces import (
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 ROS1, ROS2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.LATEST)
+ROS1.register(
+    get_types_from_msg("geometry_msgs/TransformStamped[] transforms", "tf2_msgs/msg/TFMessage")
+)
 SECOND = 1_000_000_000
 
 Recording = Mapping[str, Sequence[tuple[int, Any]]]  # topic -> (received_ns, message)

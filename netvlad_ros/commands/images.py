@@ -65,6 +65,7 @@ def tell_sensors(images: RecordedImages) -> None:
     """Which topics were used, and on stderr what is wrong with them."""
     if images.topics:
         print("beside the images:", ", ".join(images.topics.values()))
+    print(*(f"{sentence}." for sentence in images.notes), sep="\n", end="\n" * bool(images.notes))
     for sentence, count in images.problems.most_common(SKIPPED_SHOWN):
         print(f"{sentence} ({count} keyframes)", file=sys.stderr)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Reader1
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.data.bag_files import (
@@ -32,6 +32,9 @@ from netvlad_ros.errors import BagError
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 # Of REP 118: millimetres and metres.
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
+
+# Of the messages that we read, rosbags' types of ROS 1 lack one.
+_TRANSFORMS = "geometry_msgs/TransformStamped[] transforms"
 
 _REPAIRS = {
     ".mcap": "`mcap recover` saves what is left of it",
@@ -203,8 +206,11 @@ class Bag:
 
     @cached_property
     def _deserialize(self) -> Callable[[bytes, str], Any]:
-        store = get_typestore(Stores.ROS1_NOETIC if self.is_ros1 else Stores.LATEST)
-        return store.deserialize_ros1 if self.is_ros1 else store.deserialize_cdr
+        if not self.is_ros1:
+            return get_typestore(Stores.LATEST).deserialize_cdr
+        store = get_typestore(Stores.ROS1_NOETIC)
+        store.register(get_types_from_msg(_TRANSFORMS, "tf2_msgs/msg/TFMessage"))
+        return store.deserialize_ros1
 
     def messages(self, topics: Collection[str], start_ns: int = 0) -> Iterator[RawMessage]:
         """The messages of these topics from a time of recording on, in the order of recording.

@@ -98,7 +98,7 @@ class DescriptorNode(Node):
         self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._sensors: SensorTopics | None = None
         if config.verification.features != "none":
-            self._sensors = SensorTopics(self, config.sensors, config.camera, self._health)
+            self._sensors = SensorTopics(self, config, self._health)
         self._requests: RequestedImages[_Arrival] | None = None
         if config.keyframes.requested:
             self._requests = RequestedImages(*_hold_ns(config))

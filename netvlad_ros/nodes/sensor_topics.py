@@ -4,7 +4,7 @@
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from netvlad_ros.config import CameraConfig, SensorsConfig
+from netvlad_ros.config import Config, SensorsConfig
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import MessageError
 from netvlad_ros.nodes.diagnostics import Health
@@ -49,15 +49,17 @@ WANTED = {
 class SensorTopics:
     """Receives in the executor's thread; another one asks for what belongs to an image."""
 
-    def __init__(
-        self, node: Node, config: SensorsConfig, camera: CameraConfig, health: Health
-    ) -> None:
+    def __init__(self, node: Node, config: Config, health: Health) -> None:
         """Raises ConfigError."""
         self._node, self._health = node, health
-        self._collector = SensorCollector(config, camera, mount_lookup(node, config))
+        self._points_from = config.sensors.points_from
+        hold_ns = round(config.keyframes.hold_s * NANOSECONDS) * config.keyframes.requested
+        mount = mount_lookup(node, config.sensors)
+        self._collector = SensorCollector(config.sensors, config.camera, mount, hold_ns)
+        self._notes: Mapping[str, str] = {}
         self._changed = threading.Condition()
         self._subscriptions: dict[Kind, MatchedSubscription] = {}
-        self._wanted = (Kind.CAMERA_INFO, Kind.ODOMETRY, *WANTED[config.points_from])
+        self._wanted = (Kind.CAMERA_INFO, Kind.ODOMETRY, *WANTED[self._points_from])
         self._look()
         node.create_timer(LOOK_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -66,13 +68,14 @@ class SensorTopics:
         self._collector.config = config
 
     def gauges(self) -> dict[str, object]:
-        """Which topics there are, for diagnostics."""
-        return {
+        """Which topics there are, and what is left open, for diagnostics."""
+        topics = {
             kind.value: self._subscriptions[kind].topic_name
             if kind in self._subscriptions
             else f"nobody publishes {self._node.resolve_topic_name(kind.value)}"
             for kind in self._wanted
         }
+        return topics | {f"note on {name}": sentence for name, sentence in self._notes.items()}
 
     def collect(self, image: np.ndarray, stamp_ns: int, received_s: float) -> Collected:
         """What belongs to an image, waited for until sensors.wait_s after it was received."""
@@ -83,9 +86,22 @@ class SensorTopics:
                 max(wait_s, 0.0),
             )
             collected = self._collector.collect(image, stamp_ns)
+        self._notes = collected.notes
         for kind, sentence in collected.problems.items():
             self._health.problem(kind, sentence)
+        if self._points_from != "auto":
+            self._name_absent()
         return collected
+
+    def _name_absent(self) -> None:
+        """What was asked for by name."""
+        for kind in WANTED[self._points_from][:1]:
+            if kind not in self._subscriptions:
+                self._health.problem(
+                    kind,
+                    f"nobody publishes {self._node.resolve_topic_name(kind.value)}, and sensors.points_from "
+                    f"is {self._points_from}; remap it, or set sensors.points_from to auto.",
+                )
 
     def _look(self) -> None:
         for kind in self._wanted:

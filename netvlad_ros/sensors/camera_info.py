@@ -21,8 +21,7 @@ def camera_model(message: Any, is_rectified: bool = False) -> CameraModel:
     is_rectified: whether they are rectified, so that P holds and not K with D.
     Raises CameraError for what no camera is.
     """
-    k, p = _matrix("K", message.k, 3, 3), _matrix("P", message.p, 3, 4)
-    d = np.array(message.d, np.float64).reshape(-1)
+    k, p, d = _matrix(message, "k", 3, 3), _matrix(message, "p", 3, 4), _values(message, "d")
     model = str(message.distortion_model)
     if is_rectified or not d.any():
         model, d = "plumb_bob", np.zeros(0)
@@ -54,7 +53,7 @@ def stereo_rig(
     baseline_m: taken instead of what the right camera says, if it is above 0.
     Raises CameraError if the distance between the two is not known.
     """
-    if right is None and not (is_rectified or not np.any(left.d)):
+    if right is None and not is_rectified and _values(left, "d").any():
         raise CameraError(
             "the right camera sends no camera_info, without which images that are not rectified can't be "
             "compared; publish it, or use rectified images (sensors.rectified)."
@@ -84,24 +83,30 @@ def is_same(one: CameraModel, other: CameraModel) -> bool:
     )
 
 
-def _matrix(name: str, values: Any, rows: int, columns: int) -> np.ndarray:
-    matrix = np.array(values, np.float64).reshape(-1)
+def _values(message: Any, name: str) -> np.ndarray:
+    """A field, which ROS 1 writes with a capital letter."""
+    values = getattr(message, name) if hasattr(message, name) else getattr(message, name.upper())
+    return np.array(values, np.float64).reshape(-1)
+
+
+def _matrix(message: Any, name: str, rows: int, columns: int) -> np.ndarray:
+    matrix = _values(message, name)
     if matrix.size != rows * columns:
         raise CameraError(
-            f"camera_info: expected {rows * columns} values in {name}, got {matrix.size}."
+            f"camera_info: expected {rows * columns} values in {name.upper()}, got {matrix.size}."
         )
     return matrix.reshape(rows, columns)
 
 
 def _projection(message: Any) -> np.ndarray:
     """(3, 4) P, at the size of the images."""
-    p = _matrix("P", message.p, 3, 4)
+    p = _matrix(message, "p", 3, 4)
     return np.column_stack([_of_image(p[:, :3], message), p[:, 3] / _bins(message)])
 
 
 def _rotation(message: Any) -> np.ndarray:
     """(3, 3) R; a driver that leaves it empty says that there is none."""
-    rotation = _matrix("R", message.r, 3, 3)
+    rotation = _matrix(message, "r", 3, 3)
     if not rotation.any():
         return np.eye(3)
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):

@@ -2,7 +2,7 @@
 """What belongs to an image, collected by stamp from the topics beside it."""
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from netvlad_ros.sensors.topic_buffer import Load, TopicBuffer
 from netvlad_ros.verification.camera import check_camera
 from netvlad_ros.verification.sensors import Sensors
 
-# So much of stamps is kept: images wait for a network, and for a back-end that chooses keyframes.
+# So much of stamps is kept beside the time that images wait for a back-end that chooses keyframes.
 KEEP_NS = 3 * NANOSECONDS
 
 
@@ -39,10 +39,12 @@ class Collected:
     """What was found for one image.
 
     problems: what is wrong with what came, as sentences.
+    notes:    what was left open by those who set the robot up.
     """
 
     sensors: Sensors
     problems: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class SensorCollector:
@@ -57,8 +59,14 @@ class SensorCollector:
         config: SensorsConfig,
         camera: CameraConfig,
         base_from_camera: Callable[[str], np.ndarray | None] = lambda frame_id: None,
+        hold_ns: int = 0,
     ) -> None:
-        """base_from_camera: (4, 4) of an optical frame, None if it is not known; may raise MessageError."""
+        """How images are waited for.
+
+        base_from_camera: (4, 4) of an optical frame, None if it is not known; may raise MessageError.
+        hold_ns:          how long images themselves may wait before somebody asks.
+        """
+        self._keep_ns = KEEP_NS + hold_ns
         self.config = config
         self._camera_config = camera
         self._base_from_camera = base_from_camera
@@ -70,7 +78,7 @@ class SensorCollector:
     def expect(self, kind: Kind, topic: str) -> None:
         """From now on images wait for what comes on this topic."""
         if kind not in self._topics or self._topics[kind].topic != topic:
-            self._topics[kind] = TopicBuffer(topic, KEEP_NS)
+            self._topics[kind] = TopicBuffer(topic, self._keep_ns)
 
     def expects(self, kind: Kind) -> bool:
         """Whether there is a topic for it."""
@@ -109,7 +117,23 @@ class SensorCollector:
         rig = None if right is None else found(Kind.RIGHT, self._rig)
         odometry = found(Kind.ODOMETRY, self._odometry_at, stamp_ns, problems)
         sensors = Sensors(camera, depth_m, right, rig, odometry)
-        return Collected(sensors, problems)
+        return Collected(sensors, problems, dict(self._notes(sensors)))
+
+    def _notes(self, sensors: Sensors) -> Iterator[tuple[str, str]]:
+        camera, odometry = sensors.camera, sensors.odometry
+        if odometry is None:
+            return
+        topic = self._topics[Kind.ODOMETRY].topic
+        if odometry.covariance is None:
+            yield "covariance", f"{topic} gives no covariance: its drift is taken from parameters"
+        if camera is None or camera.base_from_camera is not None:
+            return
+        if camera.frame_id != odometry.child_frame_id:
+            sentence = (
+                f"{topic} is of {odometry.child_frame_id}, and how {camera.frame_id} is mounted on it is not "
+                "known: it says nothing of the camera's motion (sensors.base_from_camera)"
+            )
+            yield "mount", sentence
 
     def _add_odometry(self, stamp_ns: int, load: Load) -> None:
         try:

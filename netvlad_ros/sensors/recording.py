@@ -25,11 +25,13 @@ class RecordedImages:
 
     topics:   by what they hold.
     problems: what was missing or wrong, as sentences, and for how many images that were asked about.
+    notes:    the same of what was left open.
     """
 
     def __init__(self, bag: Bag, image_topic: str, topics: Mapping[Kind, str], config: Config):
         self.topics = dict(topics)
         self.problems: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self._bag, self._image_topic = bag, image_topic
         self._wait_ns = round(config.sensors.wait_s * NANOSECONDS)
         mount = recorded_mount(bag, config.sensors)
@@ -65,6 +67,7 @@ class RecordedImages:
         """What belongs to the image that was given last."""
         collected = self._collector.collect(image, stamp_ns)
         self.problems.update(collected.problems.values())
+        self.notes.update(collected.notes.values())
         return collected.sensors
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from netvlad_ros.config import SensorsConfig
 from netvlad_ros.data.bags import Bag
-from netvlad_ros.errors import MessageError
+from netvlad_ros.errors import BagError, MessageError
 from netvlad_ros.sensors.mount import TF, mount_of
 from netvlad_ros.verification.rigid import rigid, rotation_of
 
@@ -45,7 +45,11 @@ def _parents(bag: Bag) -> dict[str, tuple[str, np.ndarray]]:
     parents = {}
     topics = [TOPIC] if TOPIC in bag.topics else []
     for raw in bag.messages(topics):
-        for each in bag.deserialised(raw).transforms:
+        try:
+            transforms = bag.deserialised(raw).transforms
+        except Exception as error:  # rosbags raises whatever it runs into
+            raise BagError(f"{bag.path}: a message on {TOPIC} can't be read ({error}).") from error
+        for each in transforms:
             at, turned = each.transform.translation, each.transform.rotation
             rotation = rotation_of(np.array([turned.x, turned.y, turned.z, turned.w]))
             matrix = rigid(rotation, np.array([at.x, at.y, at.z]))

@@ -4,7 +4,9 @@
 import gc
 import itertools
 import logging
+import sqlite3
 import weakref
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +195,21 @@ def test_a_removed_keyframe_and_a_reset_take_it_along(tmp_path: Path):
     assert store.read_data(doomed.name) is NOTHING_KNOWN
     database.reset()
     assert look(database, 0).matches == []
+
+
+def test_damaged_features_are_named_and_their_keyframe_is_found_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    database, store = driven(), SqliteStore(tmp_path / "map.db")
+    database.save(store)
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE local_features SET method = 'orc' WHERE keyframe = 1")
+    query = look(KeyframeDatabase.load(store, CONFIG), 0)
+    assert [match.data.features is not None for match in query.matches] == [False, True] + [
+        False
+    ] * 2
+    assert query.matches[0].data.odometry is not None
+    assert "local_features of keyframe" in caplog.text
 
 
 def test_a_map_without_it_works_as_before(tmp_path: Path):

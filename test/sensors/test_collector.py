@@ -168,6 +168,15 @@ def test_a_mount_that_is_not_known_leaves_the_camera():
     assert found.sensors.camera is not None
 
 
+def test_odometry_of_a_base_says_nothing_of_a_camera_whose_mount_is_not_known():
+    robot = Robot(Kind.CAMERA_INFO, Kind.ODOMETRY).info().odometry(0)
+    assert "how camera is mounted on it is not known" in robot.at(0).notes["mount"]
+    robot.mount = np.eye(4)
+    assert not robot.at(0).notes
+    of_camera = Robot(Kind.CAMERA_INFO, Kind.ODOMETRY).info().odometry(0, child_frame_id="camera")
+    assert not of_camera.at(0).notes
+
+
 def test_odometry_that_jumps_is_named_and_goes_on_in_a_frame_of_its_own():
     robot = Robot(Kind.ODOMETRY).odometry(0).odometry(100, 50.0).odometry(200, 50.1)
     found = robot.at(150)
@@ -188,6 +197,7 @@ def test_a_covariance_that_is_none_is_named_and_the_pose_goes_on_without(value: 
 def test_a_covariance_of_zeros_is_one_that_was_left_out():
     found = Robot(Kind.ODOMETRY).odometry(0, covariance=0.0).at(0)
     assert not found.problems
+    assert "/odometry gives no covariance" in found.notes["covariance"]
     assert found.sensors.odometry is not None
     assert found.sensors.odometry.covariance is None
 

@@ -126,8 +126,9 @@ def test_a_right_image_is_found_with_its_camera(tmp_path: Path):
     assert topics[Kind.CAMERA_INFO] == INFO
 
 
-def test_keyframes_of_a_bag_have_what_was_recorded_beside_them(tmp_path: Path):
-    with Bag(recorded(tmp_path / "bag")) as bag:
+@pytest.mark.parametrize("name", ["bag", "bag_mcap", "ros1.bag"])
+def test_keyframes_of_a_bag_have_what_was_recorded_beside_them(name: str, tmp_path: Path):
+    with Bag(recorded(tmp_path / name)) as bag:
         settings = config(base_from_camera="tf")
         images = RecordedImages(bag, IMAGE, sensor_topics(bag, IMAGE), settings)
         detector = LoopDetector(Mean(), settings)
