@@ -76,7 +76,8 @@ def sensor_topics(
 ) -> dict[Kind, str]:
     """What a bag has beside the images of a topic.
 
-    camera_info is found beside its images by name, a depth or right image where there is only one.
+    camera_info is found beside its images by name, the right images of a pair by the name of the left ones,
+    depth where there is only one.
     points_from: as the parameter sensors.points_from.
     given:       topics that are known by name.
     Raises BagError for a topic that is not there or of another type.
@@ -91,8 +92,8 @@ def sensor_topics(
         if kind not in topics and len(found) == 1:
             topics[kind] = found[0]
     if Kind.DEPTH not in topics and points_from in ("auto", "stereo"):
-        rights = [each for each in _images(bag) if each != image_topic and "right" in each]
-        if Kind.RIGHT not in topics and len(rights) == 1:
+        rights = [each for each in _images(bag) if _is_right_of(each, image_topic)]
+        if Kind.RIGHT not in topics and rights:
             topics[Kind.RIGHT] = rights[0]
     if Kind.RIGHT in topics and Kind.RIGHT_CAMERA_INFO not in topics:
         infos = _infos_beside(bag, topics[Kind.RIGHT])
@@ -107,6 +108,14 @@ def _same(message: Any) -> Any:
 
 def _images(bag: Bag) -> list[str]:
     return [each.name for each in bag.topics.values() if each.is_image and each.count]
+
+
+def _is_right_of(topic: str, left: str) -> bool:
+    """Such as /right/image of /left/image, and /camera/right/image of /camera/image."""
+    return topic != left and left in (
+        topic.replace("right", "left"),
+        topic.replace("/right", "", 1),
+    )
 
 
 def _infos_beside(bag: Bag, image_topic: str) -> list[str]:
