@@ -3,6 +3,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -150,8 +151,15 @@ class DescriptorNode(Node):
             "dimensions": self._extractor.dims,
             "subscribers": self._publisher.get_subscription_count(),
             "local features": self._last_features,
+            **{f"images {reason}": count for reason, count in self._passed_over().items()},
             **(self._sensors.gauges() if self._sensors is not None else {}),
         }
+
+    def _passed_over(self) -> Counter[str]:
+        """How many images are no keyframes, by reason."""
+        return sum(
+            (each.chooser.passed_over for each in list(self._cameras.values())), Counter[str]()
+        )
 
     def _receive(self, serialised: bytes) -> None:
         self._health.arrived()

@@ -31,8 +31,9 @@ from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.subscriptions import subscribe
-from netvlad_ros.retrieval.database import LATE, KeyframeDatabase, Unsaved
+from netvlad_ros.retrieval.database import KeyframeDatabase, Unsaved
 from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.stream_clock import LATE
 from netvlad_ros.store.sqlite_store import SqliteStore
 
 QOS = QoSProfile(depth=100)

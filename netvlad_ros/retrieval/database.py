@@ -33,12 +33,11 @@ from netvlad_ros.retrieval.image_data_keeper import ImageDataKeeper
 from netvlad_ros.retrieval.keyframe_selector import Choice, KeyframeSelector
 from netvlad_ros.retrieval.query import Query, Recent, best_first
 from netvlad_ros.retrieval.sequences import Found, SequenceScorer, Track
-from netvlad_ros.retrieval.stream_clock import StreamClock, Tick
+from netvlad_ros.retrieval.stream_clock import LATE, StreamClock, Tick
 from netvlad_ros.store.keyframe_store import Changes, KeyframeStore, StoredKeyframes, StoreHeader
 
 logger = logging.getLogger(__name__)
 
-LATE = "its stamp is repeated, or earlier than that of an image before"
 # How far from length one a descriptor may be; float32 rounding stays well below.
 LENGTH_TOLERANCE = 1e-3
 # Of the keyframes that are left out, only so many newest ones are compared, to show the most similar.

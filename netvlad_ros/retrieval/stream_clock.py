@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.keyframe import Session
 
+LATE = "its stamp is repeated, or earlier than that of an image before"
 # A stamp that is earlier by less than this is of an image that was overtaken on its way.
 LATE_NS = NANOSECONDS
 # A step ahead that is longer than this is of a clock that was set, where nobody knows when images arrived.

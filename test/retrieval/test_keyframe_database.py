@@ -12,8 +12,9 @@ import pytest
 from netvlad_ros.config import Config, DatabaseConfig, KeyframeConfig
 from netvlad_ros.errors import DatabaseError, DescriptorError
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Stream
-from netvlad_ros.retrieval.database import LATE, KeyframeDatabase
+from netvlad_ros.retrieval.database import KeyframeDatabase
 from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.stream_clock import LATE
 from netvlad_ros.store.sqlite_store import SqliteStore
 
 SECOND = 1_000_000_000
