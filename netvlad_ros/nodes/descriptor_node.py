@@ -244,7 +244,10 @@ class DescriptorNode(Node):
     ) -> tuple[Choice, ImageData]:
         """Whether the image becomes a keyframe, and what is known of it then."""
         choice = Choice.UNDECIDED if arrival.external_id is None else Choice.KEYFRAME
-        if self._sensors is None or not self._publisher.get_subscription_count():
+        if self._sensors is None:
+            return choice, NOTHING_KNOWN
+        if not self._publisher.get_subscription_count():
+            self._cameras.clear()  # a database that comes later gets a keyframe first
             return choice, NOTHING_KNOWN
         camera = self._camera_of(stream)
         if choice is Choice.UNDECIDED:
