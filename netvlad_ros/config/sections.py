@@ -267,7 +267,7 @@ class VerificationConfig(Section):
         choices=("none", "orb", "sift", "rootsift"),
     )
     max_features: int = param(
-        1000, "How many local features of an image are kept.", ge=50, le=20000
+        2000, "How many local features of an image are kept.", ge=50, le=20000
     )
     max_depth_m: float = param(
         40.0, "Points further away than this, in metres, are not measured.", ge=0.1, le=10000.0
@@ -280,10 +280,117 @@ class VerificationConfig(Section):
         live=True,
     )
     max_error_px: float = param(
-        2.0,
+        3.0,
         "How far, in pixels, an inlier may be from where the pose puts it.",
         ge=0.1,
         le=100.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class OdometryConfig(Section):
+    """How far odometry may be off, and what that says of loop closures."""
+
+    drift: str = param(
+        "parameters",
+        "Where its uncertainty is from: the parameters below, or the covariance in its messages.",
+        choices=("parameters", "message"),
+        live=True,
+    )
+    drift_m_per_m: float = param(
+        0.01, "Standard deviation of its drift, as a share of the way.", ge=0.0, le=1.0, live=True
+    )
+    drift_deg_per_m: float = param(
+        0.01,
+        "Standard deviation of the drift of its heading, in degrees per metre.",
+        ge=0.0,
+        le=90.0,
+        live=True,
+    )
+    drift_rad_per_rad: float = param(
+        0.01,
+        "Standard deviation of the drift of its heading, as a share of what it turned.",
+        ge=0.0,
+        le=1.0,
+        live=True,
+    )
+    noise_m: float = param(
+        0.02, "Standard deviation of each of its positions, in metres.", ge=0.0, le=10.0, live=True
+    )
+    noise_deg: float = param(
+        0.5,
+        "Standard deviation of each of its orientations, in degrees.",
+        ge=0.0,
+        le=90.0,
+        live=True,
+    )
+    is_level: bool = param(
+        True,
+        "Roll and pitch do not drift, as gravity is measured or the ground is flat; z of its frame is up.",
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class ClosureConfig(Section):
+    """When two keyframes that were compared by geometry are reported as a loop closure."""
+
+    min_inliers: int = param(
+        20, "Least number of point matches that agree with the pose.", ge=4, le=10000, live=True
+    )
+    min_inlier_share: float = param(
+        0.2, "Least share of the point matches that agree with it.", ge=0.0, le=1.0, live=True
+    )
+    min_share_back: float = param(
+        0.3,
+        "Least number of inliers one way, as a share of those the other way, where the depth of both images "
+        "is known.",
+        ge=0.0,
+        le=1.0,
+        live=True,
+    )
+    max_distance_m: float = param(
+        15.0,
+        "How far, in metres, two images of one place may be taken apart.",
+        ge=0.01,
+        le=10000.0,
+        live=True,
+    )
+    max_uncertainty_m: float = param(
+        0.2,
+        "Largest standard deviation of a closure's position, in metres: one whose points are all far "
+        "away, or few, tells little.",
+        ge=0.001,
+        le=1000.0,
+        live=True,
+    )
+    max_odometry_deviation: float = param(
+        4.0,
+        "How far from odometry a closure may be, in standard deviations of both.",
+        ge=0.1,
+        le=1000.0,
+        live=True,
+    )
+    max_tilt_deg: float = param(
+        6.0,
+        "How far a closure may be, in degrees, from what a level odometry says is upright.",
+        ge=0.0,
+        le=180.0,
+        live=True,
+    )
+    ambiguous_share: float = param(
+        0.5,
+        "Another place with this share of a closure's inliers, or more, makes it ambiguous: it is held back.",
+        ge=0.0,
+        le=1.0,
+        live=True,
+    )
+    every_keyframes: int = param(
+        1,
+        "One closure of a place for so many keyframes; 1 reports each.",
+        ge=1,
+        le=10000,
         live=True,
     )
 
@@ -309,6 +416,8 @@ class Config:
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     sensors: SensorsConfig = field(default_factory=SensorsConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
+    odometry: OdometryConfig = field(default_factory=OdometryConfig)
+    closures: ClosureConfig = field(default_factory=ClosureConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The nearest of many descriptors to each of many queries: exact, by Euclidean distance."""
+"""The nearest of many vectors to each of many queries, exact."""
 
 from collections.abc import Callable, Iterator
 
@@ -47,6 +47,25 @@ class NearestNeighbours:
     def squared_distances(self) -> np.ndarray:
         """(Q, n) as they were found."""
         return self._distances
+
+
+def nearest_rows(
+    queries: np.ndarray, vectors: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the nearest vectors (Q, count) of each query, and their distances, nearest first.
+
+    Of bits, packed in uint8 (N, D / 8), by Hamming distance; of float32 (N, D) by Euclidean distance.
+    count: not more than there are vectors.
+    """
+    if queries.dtype == np.uint8:
+        bits = faiss.IndexBinaryFlat(8 * vectors.shape[1])
+        bits.add(np.ascontiguousarray(vectors))
+        distances, rows = bits.search(np.ascontiguousarray(queries), count)
+        return rows, distances
+    floats = faiss.IndexFlatL2(vectors.shape[1])
+    floats.add(np.ascontiguousarray(vectors))
+    squared, rows = floats.search(np.ascontiguousarray(queries), count)
+    return rows, np.sqrt(squared)
 
 
 def nearest_allowed(

@@ -19,7 +19,7 @@ from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import CandidateSelector, Selection
 
 QOS = QoSProfile(depth=100)
-SECTIONS = ("candidates", "verification", "diagnostics")
+SECTIONS = ("candidates", "verification", "odometry", "closures", "diagnostics")
 
 
 class LoopClosureNode(Node):

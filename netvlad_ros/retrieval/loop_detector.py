@@ -9,6 +9,7 @@ import numpy as np
 from netvlad_ros.config import Config
 from netvlad_ros.extraction.protocol import Extractor
 from netvlad_ros.image_data import ImageData
+from netvlad_ros.retrieval.closures import ClosureSelection, ClosureSelector
 from netvlad_ros.retrieval.database import KeyframeDatabase
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import CandidateSelector, Selection
@@ -18,16 +19,17 @@ from netvlad_ros.verification.sensors import NO_SENSORS, Sensors
 
 @dataclass(frozen=True)
 class Detection:
-    """What became of one image; query and selection are None if it is no keyframe."""
+    """What became of one image; query, selection and closures are None if it is no keyframe."""
 
     stamp_ns: int
     descriptor: np.ndarray
     query: Query | None
     selection: Selection | None
+    closures: ClosureSelection | None = None
 
 
 class LoopDetector:
-    """Extracts, looks up, adds and selects; of keyframes it keeps local features and what came with them."""
+    """Extracts, looks up, adds, selects and verifies; of keyframes it keeps what came with their images."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class LoopDetector:
         self.extractor = extractor
         self.database = KeyframeDatabase(config) if database is None else database
         self.selector = CandidateSelector(config.candidates)
+        self.closures = ClosureSelector(config)
         self._maker = ImageDataMaker(config.verification)
 
     def process(
@@ -86,4 +89,5 @@ class LoopDetector:
             data=data,
         )
         selection = self.selector.select(query) if query else None
-        return Detection(stamp_ns, descriptor, query, selection)
+        closures = self.closures.select(query) if query else None
+        return Detection(stamp_ns, descriptor, query, selection, closures)

@@ -84,11 +84,11 @@ class SensorCollector:
         """Whether there is a topic for it."""
         return kind in self._topics
 
-    def add(self, kind: Kind, stamp_ns: int, now_ns: int, load: Load, size_bytes: int = 0) -> None:
+    def add(self, kind: Kind, stamp_ns: int, now_ns: int, load: Load) -> None:
         """Takes in a message of an expected topic; load gives the message, if it is needed."""
         if kind is Kind.ODOMETRY:
             self._add_odometry(stamp_ns, load)
-        self._topics[kind].add(stamp_ns, now_ns, load, size_bytes)
+        self._topics[kind].add(stamp_ns, now_ns, load)
 
     def is_complete(self, stamp_ns: int, now_ns: int) -> bool:
         """Whether nothing is to be waited for that may still come for the image of this stamp."""

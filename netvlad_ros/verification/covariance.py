@@ -9,22 +9,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from netvlad_ros.image_data import CameraModel
-from netvlad_ros.verification.rigid import adjoint, exp, hat, inverse, log
+from netvlad_ros.verification.camera import rays
+from netvlad_ros.verification.motion import Motion
+from netvlad_ros.verification.rigid import exp, hat, inverse, log
 
 # No pose is better than this, however many points agree: calibration, stamps and depth are never perfect.
 FLOOR_M, FLOOR_RAD = 0.005, 0.001
+# Points nearer to each other than this share of the image's width err together: one corner is found on
+# several scales, and a surface moves as a whole. Errors of depths that are measured by pixels reach further.
+TOGETHER = {"depth": 1 / 40, "stereo": 1 / 20, "motion": 1 / 20}
 # Points are found to about this, however well a few of them happen to fit.
 LEAST_ERROR_PX = 0.5
 # Of a direction without length, along itself: nothing is known.
 UNKNOWN_M2 = 1e6
 
+Cameras = tuple[CameraModel, CameraModel]
+
 
 def of_absolute_pose(
-    camera_from_points: np.ndarray, points_m: np.ndarray, pixels: np.ndarray, camera: CameraModel
+    camera_from_points: np.ndarray,
+    points_m: np.ndarray,
+    pixels: np.ndarray,
+    camera: CameraModel,
+    points_from: str,
 ) -> np.ndarray:
     """(6, 6) of a small motion in the frame of the camera that sees the points.
 
-    points_m: (n, 3); pixels: (n, 2) where they are seen.
+    points_m: (n, 3), known from points_from; pixels: (n, 2) where they are seen.
     """
     seen = points_m @ camera_from_points[:3, :3].T + camera_from_points[:3, 3]
     focal, centre = np.diag(camera.k)[:2], camera.k[:2, 2]
@@ -32,21 +43,21 @@ def of_absolute_pose(
     # points_from_camera exp(xi) moves what the camera sees by exp(-xi).
     moved = np.concatenate([-np.broadcast_to(np.eye(3), (len(seen), 3, 3)), _hats(seen)], axis=2)
     jacobian = _projection_jacobian(seen, focal) @ moved  # (n, 2, 6)
-    return _with_floor(_covariance(jacobian.reshape(-1, 6), errors.ravel(), 6))
+    together = _together(pixels, camera, points_from)
+    return _with_floor(_covariance(jacobian.reshape(-1, 6), errors.ravel(), 6, together))
 
 
 def of_direction(
-    query_from_match: np.ndarray,
-    match_rays: np.ndarray,
-    query_rays: np.ndarray,
-    focal_px: float,
-) -> tuple[np.ndarray, float]:
-    """(6, 6) for a translation of length 1 without scale, and the root mean square error in pixels.
+    query_from_match: np.ndarray, match_px: np.ndarray, query_px: np.ndarray, cameras: Cameras
+) -> tuple[np.ndarray, np.ndarray]:
+    """(6, 6) for a translation of length 1 without scale, and the errors (n,) in pixels.
 
     Along the translation nothing is known.
-    match_rays, query_rays: (n, 3) with depth 1.
+    match_px, query_px: (n, 2) of the two cameras, in this order.
     """
     match_from_query = inverse(query_from_match)
+    match_rays, query_rays = rays(cameras[0], match_px), rays(cameras[1], query_px)
+    focal_px = float(np.diag(cameras[1].k)[:2].mean())
 
     def errors(xi: np.ndarray) -> np.ndarray:
         moved = match_from_query @ exp(xi)
@@ -59,35 +70,40 @@ def of_direction(
     direction = np.zeros(6)  # along the translation, in the query's frame
     direction[:3] = match_from_query[:3, :3].T @ match_from_query[:3, 3]
     across = np.linalg.svd(direction[None])[2][1:]  # (5, 6), what is not along it
-    small = _covariance(jacobian @ across.T, at_rest, 5)
+    together = _together(query_px, cameras[1], "depth")
+    small = _covariance(jacobian @ across.T, at_rest, 5, together)
     covariance = across.T @ small @ across + UNKNOWN_M2 * np.outer(direction, direction)
-    return _with_floor(covariance), _rms(at_rest[:, None])
+    return _with_floor(covariance), at_rest
 
 
-def reversed_motion(covariance: np.ndarray, match_from_query: np.ndarray) -> np.ndarray:
-    """Of a small motion in the query's frame, from one of the reverse pose, in the match's frame."""
-    carried = adjoint(inverse(match_from_query))
-    return carried @ covariance @ carried.T
-
-
-def mean(solutions: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Of poses (4, 4) with covariances (6, 6), of the same pixels: each counts by its information.
+def mean(motions: Sequence[Motion]) -> Motion:
+    """Of measurements by the same pixels, each counting by its information.
 
     As they share their errors, the mean is no more certain than they are on average.
     """
-    first = solutions[0][0]
-    informations = [np.linalg.inv(spread) for _, spread in solutions]
+    first = inverse(motions[0].matrix)
+    informations = [np.linalg.inv(motion.covariance) for motion in motions]
     total = np.linalg.inv(sum(informations))
     steps = [
-        information @ log(inverse(first) @ pose)
-        for information, (pose, _) in zip(informations, solutions, strict=True)
+        information @ log(first @ motion.matrix)
+        for information, motion in zip(informations, motions, strict=True)
     ]
-    return first @ exp(total @ sum(steps)), len(solutions) * total
+    return Motion(motions[0].matrix @ exp(total @ sum(steps)), len(motions) * total)
 
 
-def _covariance(jacobian: np.ndarray, errors: np.ndarray, unknowns: int) -> np.ndarray:
-    scale = max(LEAST_ERROR_PX**2, float(errors @ errors) / max(1, len(errors) - unknowns))
-    return scale * np.linalg.pinv(jacobian.T @ jacobian)
+def _covariance(
+    jacobian: np.ndarray, errors: np.ndarray, unknowns: int, together: float
+) -> np.ndarray:
+    """together: how many points err as one, on average."""
+    independent = len(errors) / together
+    scale = max(LEAST_ERROR_PX**2, float(errors @ errors) / max(1.0, independent - unknowns))
+    return scale * together * np.linalg.pinv(jacobian.T @ jacobian)
+
+
+def _together(pixels: np.ndarray, camera: CameraModel, points_from: str) -> float:
+    """How many of the points (n, 2) are in one cell of the image, on average."""
+    cells = np.floor(pixels / (TOGETHER[points_from] * camera.width_px))
+    return len(pixels) / max(1, len(np.unique(cells, axis=0)))
 
 
 def _with_floor(covariance: np.ndarray) -> np.ndarray:
@@ -116,8 +132,3 @@ def _sampson(
     value = np.einsum("nd,nd->n", match_rays, lines_match)
     slope = (lines_match[:, :2] ** 2).sum(1) + (lines_query[:, :2] ** 2).sum(1)
     return value / np.sqrt(np.maximum(slope, 1e-18))
-
-
-def _rms(errors: np.ndarray) -> float:
-    """errors: (n, d) of n points."""
-    return float(np.sqrt((errors**2).sum(1).mean())) if len(errors) else 0.0

@@ -6,8 +6,9 @@ import numpy as np
 from netvlad_ros.config import VerificationConfig
 from netvlad_ros.image_data import CameraModel, ImageData, LocalFeatures
 from netvlad_ros.verification import covariance, matching, solvers
-from netvlad_ros.verification.camera import rays, undistorted
+from netvlad_ros.verification.camera import undistorted
 from netvlad_ros.verification.geometry import Geometry
+from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import inverse
 
 
@@ -27,10 +28,9 @@ def verify(query: ImageData, match: ImageData, config: VerificationConfig) -> Ge
     pair = _Pair(query.features, match.features, rows)
     if query.camera is None or match.camera is None:
         return _by_fundamental(pair, config.max_error_px)
-    geometry = _by_points(pair, query.camera, match.camera, config.max_error_px)
-    if geometry is None or (geometry.method == "pnp_motion" and not geometry.is_metric):
-        return _by_directions(pair, query.camera, match.camera, config.max_error_px)
-    return geometry
+    return _by_points(pair, query.camera, match.camera, config.max_error_px) or _by_directions(
+        pair, query.camera, match.camera, config.max_error_px
+    )
 
 
 class _Pair:
@@ -66,79 +66,71 @@ def _by_points(
     """
     if not np.isfinite([*pair.match_m[:, 2], *pair.query_m[:, 2]]).any():
         return None
-    there = _Way(pair.match_m, undistorted(query_camera, pair.query_px), query_camera, max_error_px)
-    back = _Way(pair.query_m, undistorted(match_camera, pair.match_px), match_camera, max_error_px)
+    query_px = undistorted(query_camera, pair.query_px)
+    match_px = undistorted(match_camera, pair.match_px)
+    there = _Way(pair.match_m, query_px, query_camera, max_error_px, pair.match.points_from)
+    back = _Way(pair.query_m, match_px, match_camera, max_error_px, pair.query.points_from)
     method = f"pnp_{pair.match.points_from or pair.query.points_from}"
-    solutions = []
-    if there.pose is not None:
-        solutions.append((inverse(there.pose), there.covariance(there.pose)))
-    if back.pose is not None:
-        spread = covariance.reversed_motion(back.covariance(back.pose), back.pose)
-        solutions.append((back.pose, spread))
-    if not solutions:
-        return Geometry(method, len(pair), problem="no pose fits the points")
-    match_from_query, spread = covariance.mean(solutions)
-    inliers, inliers_back = (
-        there.agreeing(inverse(match_from_query)),
-        back.agreeing(match_from_query),
-    )
-    if inliers_back.sum() > inliers.sum():
-        main, other, rms_px = inliers_back, inliers, back.rms_px(match_from_query, inliers_back)
-    else:
-        main, other = inliers, inliers_back
-        rms_px = there.rms_px(inverse(match_from_query), inliers)
+    most = max(there.inliers, back.inliers)
+    ways = [
+        *([there.points_from_camera] if there.inliers > most / 2 else []),
+        *([back.points_from_camera.inverse()] if back.inliers > most / 2 else []),
+    ]
+    if not ways:
+        known = max(there.known, back.known)
+        return Geometry(method, known, problem="no pose fits the points")
+    motion = covariance.mean(ways)
+    errors_px = np.stack([there.errors_px(inverse(motion.matrix)), back.errors_px(motion.matrix)])
+    agreeing = errors_px <= max_error_px
+    main, other = agreeing.sum(1).argsort()[::-1]
+    inliers = agreeing[main]
     return Geometry(
         method,
-        len(pair),
-        int(main.sum()),
-        int(other.sum()),
-        rms_px,
-        match_from_query,
-        spread,
-        pairs_px=pair.lines(main),
+        (there, back)[main].known,
+        int(inliers.sum()),
+        int(agreeing[other].sum()) if there.known and back.known else None,
+        _rms(errors_px[main][inliers]),
+        motion,
+        pairs_px=pair.lines(inliers),
     )
 
 
 class _Way:
-    """Points (n, 3) of one image, and the pixels (n, 2) where the other camera sees them.
+    """Points (n, 3) of one image, NaN where unknown, and the pixels (n, 2) where the other camera sees them.
 
-    pose: camera_from_points (4, 4), if there is one.
+    known:              how many points there are.
+    inliers:            how many agree with the pose; 0 if there is none.
+    points_from_camera: the pose.
     """
 
     def __init__(
-        self, points_m: np.ndarray, pixels: np.ndarray, camera: CameraModel, max_error_px: float
+        self,
+        points_m: np.ndarray,
+        pixels: np.ndarray,
+        camera: CameraModel,
+        max_error_px: float,
+        points_from: str,
     ) -> None:
         self._points_m, self._pixels, self._camera = points_m, pixels, camera
-        self._max_error_px = max_error_px
-        known = np.isfinite(points_m[:, 2])
+        known = np.flatnonzero(np.isfinite(points_m[:, 2]))
+        self.known = len(known)
+        self.inliers, self.points_from_camera = 0, Motion(np.eye(4), np.eye(6))
         found = solvers.absolute_pose(points_m[known], pixels[known], camera, max_error_px)
-        self.pose = None if found is None else found[0]
+        if found is not None:
+            pose, rows = found[0], known[found[1]]
+            spread = covariance.of_absolute_pose(
+                pose, points_m[rows], pixels[rows], camera, points_from
+            )
+            self.inliers, self.points_from_camera = len(rows), Motion(inverse(pose), spread)
 
-    def agreeing(self, pose: np.ndarray) -> np.ndarray:
-        """Which points (n,) are seen where the pose puts them; unknown ones are not."""
-        depth, errors_px = self._errors(pose)
-        with np.errstate(invalid="ignore"):
-            return (depth > 0) & (np.linalg.norm(errors_px, axis=1) <= self._max_error_px)
-
-    def rms_px(self, pose: np.ndarray, inliers: np.ndarray) -> float:
-        """Root mean square error of these points."""
-        errors_px = self._errors(pose)[1][inliers]
-        return float(np.sqrt((errors_px**2).sum(1).mean())) if len(errors_px) else 0.0
-
-    def covariance(self, pose: np.ndarray) -> np.ndarray:
-        """(6, 6) of a small motion in the frame of the points."""
-        inliers = self.agreeing(pose)
-        return covariance.of_absolute_pose(
-            pose, self._points_m[inliers], self._pixels[inliers], self._camera
-        )
-
-    def _errors(self, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Depths (n,) in metres and errors (n, 2) in pixels."""
+    def errors_px(self, pose: np.ndarray) -> np.ndarray:
+        """(n,) how far points are seen from where the pose puts them; infinite if behind it, or unknown."""
         seen = self._points_m @ pose[:3, :3].T + pose[:3, 3]
         k = self._camera.k
         with np.errstate(divide="ignore", invalid="ignore"):
             at_px = seen[:, :2] / seen[:, 2:] * np.diag(k)[:2] + k[:2, 2]
-        return seen[:, 2], at_px - self._pixels
+            is_seen = seen[:, 2] > 0
+        return np.where(is_seen, np.linalg.norm(at_px - self._pixels, axis=1), np.inf)
 
 
 def _by_directions(
@@ -152,20 +144,19 @@ def _by_directions(
     if found is None:
         return Geometry("essential", len(pair), problem="no essential matrix fits the points")
     query_from_match, inliers = found
-    match_rays, query_rays = (
-        rays(match_camera, pair.match_px[inliers]),
-        rays(query_camera, pair.query_px[inliers]),
+    spread, errors_px = covariance.of_direction(
+        query_from_match,
+        pair.match_px[inliers],
+        pair.query_px[inliers],
+        (match_camera, query_camera),
     )
-    focal_px = float(np.diag(query_camera.k)[:2].mean())
-    spread, rms_px = covariance.of_direction(query_from_match, match_rays, query_rays, focal_px)
     return Geometry(
         "essential",
         len(pair),
         int(inliers.sum()),
-        0,
-        rms_px,
-        inverse(query_from_match),
-        spread,
+        None,
+        _rms(errors_px),
+        Motion(inverse(query_from_match), spread),
         scale_unknown=True,
         pairs_px=pair.lines(inliers),
     )
@@ -176,3 +167,7 @@ def _by_fundamental(pair: _Pair, max_error_px: float) -> Geometry:
     if inliers is None:
         return Geometry("fundamental", len(pair), problem="no fundamental matrix fits the points")
     return Geometry("fundamental", len(pair), int(inliers.sum()), pairs_px=pair.lines(inliers))
+
+
+def _rms(errors_px: np.ndarray) -> float:
+    return float(np.sqrt((errors_px**2).mean())) if len(errors_px) else 0.0

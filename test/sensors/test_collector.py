@@ -12,7 +12,6 @@ from sensor_messages import HEIGHT, WIDTH, camera_info, odometry
 
 from netvlad_ros.config import CameraConfig, SensorsConfig
 from netvlad_ros.errors import MessageError
-from netvlad_ros.sensors import topic_buffer
 from netvlad_ros.sensors.collector import Collected, Kind, SensorCollector
 
 MS = 1_000_000
@@ -227,17 +226,6 @@ def test_what_never_came_is_waited_for_only_at_first():
     robot = Robot(Kind.DEPTH)
     assert not robot.collector.is_complete(0, 0)
     assert robot.collector.is_complete(3 * SECOND, 3 * SECOND)
-
-
-def test_large_messages_are_kept_as_long_as_there_is_memory(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(topic_buffer, "MAX_BYTES", 250)
-    robot = Robot(Kind.DEPTH)
-    message = image(0, DEPTH, "16UC1")
-    for stamp_ms in (0, 100, 200):
-        now_ns = stamp_ms * MS
-        robot.collector.add(Kind.DEPTH, now_ns, now_ns, lambda: message, 100)
-    assert robot.at(100).sensors.depth_m is not None
-    assert robot.at(0).sensors.depth_m is None
 
 
 def test_messages_are_loaded_only_if_they_are_needed_and_kept_for_seconds_only():

@@ -160,7 +160,8 @@ def test_poses_depth_and_camera_info_of_a_bag_bring_points_to_where_they_are(
     pixels = cv2.projectPoints(expected_m, np.zeros(3), np.zeros(3), matrix, coefficients)[0]
     # On a plane the inverse of the depth is linear, so that it is exact between pixels too.
     inverse = (1 / np.where(depths_m[1] > 0, depths_m[1], np.nan)).astype(np.float32)
-    found = cv2.remap(inverse, pixels.astype(np.float32), None, cv2.INTER_LINEAR)[:, 0]
+    at_px = pixels.astype(np.float32)
+    found = cv2.remap(inverse, at_px, np.empty(0), cv2.INTER_LINEAR)[:, 0]
     low, high = np.zeros(2), np.array([79, 59])
     inside = ((pixels[:, 0] > low) & (pixels[:, 0] < high)).all(axis=1) & (expected_m[:, 2] > 0.2)
     seen = inside & (found > 0)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+"""Which matches are loop closures: verified by geometry, in line with odometry, and of one place only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from netvlad_ros.config import Config
+from netvlad_ros.image_data import ImageData
+from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match
+from netvlad_ros.retrieval.closure_gates import gates, passed, rejected
+from netvlad_ros.retrieval.places import Places, are_near
+from netvlad_ros.retrieval.query import Query
+from netvlad_ros.retrieval.stages import Decision, Verdict
+from netvlad_ros.verification.geometry import Geometry, in_base
+from netvlad_ros.verification.motion import Motion
+from netvlad_ros.verification.odometry import OdometryTrack
+from netvlad_ros.verification.verifier import verify
+
+# A closure is compared with so many before it.
+COMPARED_CLOSURES = 200
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Closure:
+    """A match that is a loop closure.
+
+    odometry_deviation: how far it is from odometry, in standard deviations; NaN if that is not known.
+    agrees_with:        how many earlier closures it agrees with, given odometry.
+    verdicts:           of each gate that it passed, in their order.
+    """
+
+    query: Keyframe
+    match: Match
+    geometry: Geometry
+    odometry_deviation: float
+    agrees_with: int
+    verdicts: Sequence[Verdict]
+
+
+@dataclass(frozen=True, eq=False)
+class ClosureSelection:
+    """What became of the matches of one query.
+
+    closures:   best first.
+    rejections: by the names of keyframes, the verdict that decided.
+    geometries: by the names of keyframes, of all that were compared.
+    problem:    what is wrong with the query's odometry; empty if nothing is.
+    """
+
+    closures: list[Closure] = field(default_factory=list)
+    rejections: dict[tuple[str, int], Verdict] = field(default_factory=dict)
+    geometries: dict[tuple[str, int], Geometry] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(eq=False)
+class _Compared:
+    """A match on its way through the gates."""
+
+    match: Match
+    geometry: Geometry
+    motion: Motion | None
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def has_passed(self) -> bool:
+        return all(verdict.decision == Decision.PASS for verdict in self.verdicts)
+
+    @property
+    def deviation(self) -> float:
+        return next((v.value for v in self.verdicts if v.stage == "odometry"), NAN)
+
+
+class ClosureSelector:
+    """Compares each query with its matches, and remembers odometry and the closures of each session."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._tracks: dict[str, OdometryTrack] = {}
+        self._places = Places()
+        self._closures: list[Closure] = []
+
+    def select(self, query: Query) -> ClosureSelection:
+        """The closures of the next query."""
+        problem = self._track(query)
+        compared = [self._compared(query, match) for match in query.matches if _is_known(match)]
+        for each in compared:
+            each.verdicts.extend(
+                gates(each.geometry, each.match.data, query.data, each.motion, self.config)
+            )
+        self._hold_ambiguous([each for each in compared if each.has_passed])
+        self._keep_best_of_each_place([each for each in compared if each.has_passed])
+        self._skip_repeated(query.keyframe, [each for each in compared if each.has_passed])
+        closures = [self._closure(query.keyframe, each) for each in compared if each.has_passed]
+        closures.sort(key=_known_best_first)
+        for closure in closures:
+            self._remember(closure)
+        return ClosureSelection(
+            closures,
+            {
+                each.match.keyframe.name: each.verdicts[-1]
+                for each in compared
+                if not each.has_passed
+            },
+            {each.match.keyframe.name: each.geometry for each in compared},
+            problem,
+        )
+
+    # --- What is known ----------------------------------------------------------------------------------
+
+    def _track(self, query: Query) -> str:
+        """Takes in the odometry of a query; returns what is wrong with it."""
+        session = query.keyframe.session.uuid
+        track = self._tracks.pop(session, None)
+        self._tracks[session] = track = track or OdometryTrack()
+        if len(self._tracks) > MAX_STREAMS:  # the one that was silent longest
+            del self._tracks[next(iter(self._tracks))]
+        if query.data.odometry is None:
+            return ""
+        return track.add(query.keyframe.number, query.keyframe.stamp_ns, query.data.odometry)
+
+    def _motion(self, parent: Keyframe, child: Keyframe) -> Motion | None:
+        """By odometry, if both are of one session."""
+        track = self._tracks.get(parent.session.uuid)
+        if track is None or parent.session.uuid != child.session.uuid:
+            return None
+        if parent.number <= child.number:
+            return track.between(parent.number, child.number, self.config.odometry)
+        back = track.between(child.number, parent.number, self.config.odometry)
+        return None if back is None else back.inverse()
+
+    def _compared(self, query: Query, match: Match) -> _Compared:
+        geometry = verify(query.data, match.data, self.config.verification)
+        geometry = in_base(geometry, _mount(match.data), _mount(query.data))
+        return _Compared(match, geometry, self._motion(match.keyframe, query.keyframe))
+
+    # --- Several matches --------------------------------------------------------------------------------
+
+    def _hold_ambiguous(self, verified: Sequence[_Compared]) -> None:
+        """Of places that contradict each other one may be right at most: all of them wait."""
+        share = self.config.closures.ambiguous_share
+        for each in verified:
+            rivals = [o for o in verified if o is not each and self._contradict(each, o)]
+            strongest = max(rivals, key=lambda o: o.geometry.inliers, default=None)
+            rival_share = strongest.geometry.inliers / each.geometry.inliers if strongest else 0.0
+            if strongest is None or rival_share < share:
+                sentence = "no other place fits as well"
+                each.verdicts.append(passed("ambiguous", rival_share, share, sentence))
+                continue
+            sentence = (
+                f"keyframe {strongest.match.keyframe}, another place, fits too: "
+                f"{strongest.geometry.inliers} inliers beside {each.geometry.inliers}"
+            )
+            verdict = Verdict(Decision.HOLD, "ambiguous", rival_share, share, sentence)
+            each.verdicts.append(verdict)
+
+    def _contradict(self, a: _Compared, b: _Compared) -> bool:
+        """Whether the query can't be at both.
+
+        Odometry between them decides. Without it, two keyframes of one session are two places unless closures
+        connect them; of two sessions, unless they verify each other.
+        """
+        if self._places.are_one(a.match.keyframe, b.match.keyframe, self._gap):
+            return False
+        a, b = sorted((a, b), key=lambda each: each.match.keyframe.name)
+        motion = self._motion(a.match.keyframe, b.match.keyframe)
+        if motion is None:
+            if a.match.keyframe.session.uuid == b.match.keyframe.session.uuid:
+                return True
+            direct = verify(b.match.data, a.match.data, self.config.verification)
+            return direct.inliers < self.config.closures.min_inliers
+        limits = self.config.closures
+        if a.geometry.metric is not None and b.geometry.metric is not None:
+            implied = a.geometry.metric.then(b.geometry.metric.inverse())
+            return motion.deviation(implied) > limits.max_odometry_deviation
+        return motion.least_length_m(limits.max_odometry_deviation) > limits.max_distance_m
+
+    def _keep_best_of_each_place(self, verified: Sequence[_Compared]) -> None:
+        """Neighbours in a session show one place; the one that is known best is its closure."""
+        best: list[_Compared] = []
+        for each in sorted(verified, key=_known_best_first):
+            keyframe = each.match.keyframe
+            other = next((o for o in best if are_near(o.match.keyframe, keyframe, self._gap)), None)
+            if other is None:
+                best.append(each)
+                each.verdicts.append(passed("best_of_place", 0, 0, "it is the best of its place"))
+                continue
+            reason = f"keyframe {other.match.keyframe} shows the same place and is known better"
+            limit = other.geometry.inliers
+            each.verdicts.append(rejected("best_of_place", each.geometry.inliers, limit, reason))
+
+    def _skip_repeated(self, query: Keyframe, verified: Sequence[_Compared]) -> None:
+        """One closure of a place for so many keyframes."""
+        wanted = self.config.closures.every_keyframes
+        for each in verified:
+            since = self._keyframes_since_closure(query, each.match.keyframe)
+            if since >= wanted:
+                continue
+            reason = f"{since} keyframes ago there was a closure with this place"
+            each.verdicts.append(rejected("every_keyframes", since, wanted, reason))
+
+    def _keyframes_since_closure(self, query: Keyframe, match: Keyframe) -> float:
+        for closure in reversed(self._closures):
+            before = closure.query
+            same_place = are_near(closure.match.keyframe, match, self._gap)
+            if same_place and before.session.uuid == query.session.uuid:
+                return query.number - before.number
+        return float("inf")
+
+    def _closure(self, query: Keyframe, compared: _Compared) -> Closure:
+        return Closure(
+            query,
+            compared.match,
+            compared.geometry,
+            compared.deviation,
+            self._agreeing(query, compared),
+            compared.verdicts,
+        )
+
+    def _agreeing(self, query: Keyframe, compared: _Compared) -> int:
+        """How many earlier closures say the same of where the query is, given odometry between them."""
+        if compared.geometry.metric is None:
+            return 0
+        return sum(
+            implied.deviation(compared.geometry.metric)
+            <= self.config.closures.max_odometry_deviation
+            for other in self._closures
+            if (implied := self._implied(other, query, compared.match.keyframe)) is not None
+        )
+
+    def _implied(self, other: Closure, query: Keyframe, match: Keyframe) -> Motion | None:
+        """What another closure says of a query and its match: there, across and back."""
+        there = self._motion(match, other.match.keyframe)
+        back = self._motion(other.query, query)
+        if there is None or back is None or other.geometry.metric is None:
+            return None
+        return there.then(other.geometry.metric).then(back)
+
+    def _remember(self, closure: Closure) -> None:
+        self._closures = [*self._closures[-COMPARED_CLOSURES:], closure]
+        self._places.unite(closure.query, closure.match.keyframe)
+
+    @property
+    def _gap(self) -> int:
+        return self.config.candidates.max_keyframe_gap
+
+
+def _known_best_first(each: "_Compared | Closure") -> tuple[float, int]:
+    """By how well the position is known; those without one last, by their inliers."""
+    metric = each.geometry.metric
+    return (float("inf") if metric is None else metric.uncertainty_m), -each.geometry.inliers
+
+
+def _is_known(match: Match) -> bool:
+    """Whether it came with anything to compare."""
+    return match.data.features is not None
+
+
+def _mount(data: ImageData) -> np.ndarray | None:
+    return None if data.camera is None else data.camera.base_from_camera

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""How far odometry may have drifted between two keyframes of a drive, and whether a loop closure fits it."""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from netvlad_ros.config import OdometryConfig
+from netvlad_ros.constants import NANOSECONDS
+from netvlad_ros.image_data import Pose
+from netvlad_ros.verification.motion import Motion
+from netvlad_ros.verification.rigid import inverse, of_pose
+
+# Faster than this it did not drive: odometry began anew, or a wheel slipped.
+MAX_SPEED_M_S, MAX_STEP_M = 60.0, 5.0
+# What a level odometry says of roll and pitch is good to this.
+LEVEL_RAD = np.radians(1.0)
+
+
+@dataclass(eq=False)
+class OdometryTrack:
+    """The odometry of one session's keyframes, in driving order."""
+
+    _numbers: list[int] = field(default_factory=list)
+    _parts: list[int] = field(default_factory=list)  # poses of one part have one origin
+    _stamps_ns: list[int] = field(default_factory=list)
+    _poses: list[Pose] = field(default_factory=list)
+    _matrices: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, number: int, stamp_ns: int, pose: Pose) -> str:
+        """The odometry of the next keyframe. Returns what is wrong with it, empty if nothing is."""
+        if not (np.isfinite(pose.position_m).all() and np.isfinite(pose.orientation_xyzw).all()):
+            return "odometry: its pose is not a number; the keyframe goes without"
+        if abs(np.linalg.norm(pose.orientation_xyzw) - 1) > 1e-3:
+            return "odometry: its orientation is no unit quaternion; the keyframe goes without"
+        problem, part = "", self._parts[-1] if self._parts else 0
+        if self._poses and (problem := self._jump(stamp_ns, pose)):
+            part += 1
+        self._numbers.append(number)
+        self._parts.append(part)
+        self._stamps_ns.append(stamp_ns)
+        self._poses.append(pose)
+        self._matrices.append(of_pose(pose))
+        return problem
+
+    def pose(self, number: int) -> Pose | None:
+        """Of this keyframe, if it had one."""
+        row = self._row(number)
+        return None if row is None else self._poses[row]
+
+    def between(self, earlier: int, later: int, config: OdometryConfig) -> Motion | None:
+        """From the later keyframe's base to the earlier one's; None if odometry does not connect them."""
+        rows = self._row(earlier), self._row(later)
+        if rows[0] is None or rows[1] is None or self._parts[rows[0]] != self._parts[rows[1]]:
+            return None
+        first, last = rows[0], rows[1]
+        motion = inverse(self._matrices[first]) @ self._matrices[last]
+        turned = self._matrices[last][:3, :3].T
+        carried = np.zeros((6, 6))
+        carried[:3, :3] = carried[3:, 3:] = turned
+        variances = self._variances(first, last, config)
+        return Motion(motion, carried @ variances @ carried.T)
+
+    def _row(self, number: int) -> int | None:
+        row = bisect_left(self._numbers, number)
+        found = row < len(self._numbers) and self._numbers[row] == number
+        return row if found else None
+
+    def _jump(self, stamp_ns: int, pose: Pose) -> str:
+        before = self._poses[-1]
+        if (before.frame_id, before.child_frame_id) != (pose.frame_id, pose.child_frame_id):
+            return (
+                f"odometry is of {pose.child_frame_id} in {pose.frame_id} from here on; what was driven "
+                "before is not compared"
+            )
+        passed_s = max(0.0, (stamp_ns - self._stamps_ns[-1]) / NANOSECONDS)
+        step_m = float(np.linalg.norm(pose.position_m - before.position_m))
+        if step_m > MAX_STEP_M + MAX_SPEED_M_S * passed_s:
+            return (
+                f"odometry jumped by {step_m:.1f} m within {passed_s:.1f} s; did it begin anew? What was "
+                "driven before is not compared"
+            )
+        return ""
+
+    def _variances(self, first: int, last: int, config: OdometryConfig) -> np.ndarray:
+        """(6, 6), of the position and of rotations about the axes of the odometry's frame.
+
+        Errors of all steps add up as if they all had one sign: whatever the true ones do, they drift less.
+        """
+        if config.drift == "message":
+            return _of_message(self._poses[first]) + _of_message(self._poses[last])
+        matrices = np.stack(self._matrices[first : last + 1])
+        positions = matrices[:, :3, 3]
+        steps_m = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+        turns = np.einsum("nij,nij->n", matrices[:-1, :3, :3], matrices[1:, :3, :3])
+        turns_rad = np.arccos(np.clip((turns - 1) / 2, -1, 1))
+        heading_rad = (
+            np.radians(config.drift_deg_per_m) * steps_m + config.drift_rad_per_rad * turns_rad
+        )
+        away_m = np.linalg.norm(positions[-1] - positions[:-1], axis=1)
+        along_m = config.drift_m_per_m * steps_m.sum() + config.noise_m
+        across_m = float(heading_rad @ away_m)
+        turned_rad = heading_rad.sum() + np.radians(config.noise_deg)
+        if config.is_level:
+            position = [along_m**2 + across_m**2] * 2 + [(along_m + LEVEL_RAD * along_m) ** 2]
+            return np.diag([*position, LEVEL_RAD**2, LEVEL_RAD**2, turned_rad**2])
+        return np.diag([along_m**2 + across_m**2] * 3 + [turned_rad**2] * 3)
+
+
+def _of_message(pose: Pose) -> np.ndarray:
+    return np.zeros((6, 6)) if pose.covariance is None else np.asarray(pose.covariance)
+
+
+def tilt_deg(match: Pose, query: Pose, match_from_query: np.ndarray) -> float:
+    """By how much a closure of the base disagrees with level odometry about what is upright."""
+    up_match, up_query = of_pose(match)[2, :3], of_pose(query)[2, :3]
+    cosine = float(up_match @ match_from_query[:3, :3] @ up_query)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
