@@ -139,6 +139,7 @@ class DescriptorNode(Node):
         self._extractor.config = config.extractor
         for camera in list(self._cameras.values()):
             camera.chooser.configure(config.keyframes)
+            camera.maker.config = config.verification
         if self._sensors is not None:
             self._sensors.configure(config.sensors)
         if self._requests is not None:
@@ -157,9 +158,10 @@ class DescriptorNode(Node):
 
     def _passed_over(self) -> Counter[str]:
         """How many images are no keyframes, by reason."""
-        return sum(
-            (each.chooser.passed_over for each in list(self._cameras.values())), Counter[str]()
-        )
+        total: Counter[str] = Counter()
+        for each in list(self._cameras.values()):
+            total.update(dict(each.chooser.passed_over))  # a copy: another thread counts
+        return total
 
     def _receive(self, serialised: bytes) -> None:
         self._health.arrived()
@@ -242,7 +244,10 @@ class DescriptorNode(Node):
     ) -> tuple[Choice, ImageData]:
         """Whether the image becomes a keyframe, and what is known of it then."""
         choice = Choice.UNDECIDED if arrival.external_id is None else Choice.KEYFRAME
-        if self._sensors is None or not self._publisher.get_subscription_count():
+        if self._sensors is None:
+            return choice, NOTHING_KNOWN
+        if not self._publisher.get_subscription_count():
+            self._cameras.clear()  # a database that comes later gets a keyframe first
             return choice, NOTHING_KNOWN
         camera = self._camera_of(stream)
         if choice is Choice.UNDECIDED:

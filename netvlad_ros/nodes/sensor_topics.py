@@ -136,9 +136,8 @@ class SensorTopics:
     def _receive(self, kind: Kind, message_type: type, serialised: bytes) -> None:
         stamp_ns = stamp_of(serialised) or self._node.get_clock().now().nanoseconds
         with self._changed:
-            self._collector.add(
-                kind, stamp_ns, time.monotonic_ns(), _loading(serialised, message_type)
-            )
+            load = _loading(serialised, message_type)
+            self._collector.add(kind, stamp_ns, time.monotonic_ns(), load, len(serialised))
             self._changed.notify_all()
 
 

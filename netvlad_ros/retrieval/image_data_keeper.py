@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 Name = tuple[str, int]
 
-# Of what was read so much is remembered: a robot that stays near a place gets the same matches again. With
-# a thousand features of ORB each these take 16 MB.
-REMEMBERED = 300
+# Of so many keyframes what was read is remembered: a robot that stays near a place gets the same matches
+# again. With a thousand features each these take 5 MB (ORB) or 52 MB (SIFT).
+REMEMBERED = 100
 
 
 class ImageDataKeeper:

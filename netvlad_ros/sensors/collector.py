@@ -18,7 +18,7 @@ from netvlad_ros.sensors.depth import fitted, to_depth_m
 from netvlad_ros.sensors.odometry import OdometryBuffer, covariance_of, pose_of
 from netvlad_ros.sensors.topic_buffer import Load, TopicBuffer
 from netvlad_ros.verification.camera import check_camera
-from netvlad_ros.verification.sensors import Sensors
+from netvlad_ros.verification.sensors import Sensors, StereoRig
 
 # So much of stamps is kept beside the time that images wait for a back-end that chooses keyframes.
 KEEP_NS = 3 * NANOSECONDS
@@ -80,15 +80,11 @@ class SensorCollector:
         if kind not in self._topics or self._topics[kind].topic != topic:
             self._topics[kind] = TopicBuffer(topic, self._keep_ns)
 
-    def expects(self, kind: Kind) -> bool:
-        """Whether there is a topic for it."""
-        return kind in self._topics
-
-    def add(self, kind: Kind, stamp_ns: int, now_ns: int, load: Load) -> None:
+    def add(self, kind: Kind, stamp_ns: int, now_ns: int, load: Load, size_bytes: int = 0) -> None:
         """Takes in a message of an expected topic; load gives the message, if it is needed."""
         if kind is Kind.ODOMETRY:
             self._add_odometry(stamp_ns, load)
-        self._topics[kind].add(stamp_ns, now_ns, load)
+        self._topics[kind].add(stamp_ns, now_ns, load, size_bytes)
 
     def is_complete(self, stamp_ns: int, now_ns: int) -> bool:
         """Whether nothing is to be waited for that may still come for the image of this stamp."""
@@ -114,7 +110,7 @@ class SensorCollector:
         camera = found(Kind.CAMERA_INFO, self._camera, image, problems)
         depth_m = found(Kind.DEPTH, self._depth_m, image, stamp_ns)
         right = found(Kind.RIGHT, self._right, image, stamp_ns) if depth_m is None else None
-        rig = None if right is None else found(Kind.RIGHT, self._rig)
+        rig = None if right is None else found(Kind.RIGHT, self._rig, right)
         odometry = found(Kind.ODOMETRY, self._odometry_at, stamp_ns, problems)
         sensors = Sensors(camera, depth_m, right, rig, odometry)
         return Collected(sensors, problems, dict(self._notes(sensors)))
@@ -176,16 +172,17 @@ class SensorCollector:
             )
         return right
 
-    def _rig(self) -> Any:
+    def _rig(self, right: np.ndarray) -> StereoRig:
         if Kind.CAMERA_INFO not in self._topics:
             raise CameraError("the left camera sends no camera_info; publish it.")
         other = self._topics.get(Kind.RIGHT_CAMERA_INFO)
-        return stereo_rig(
+        rig = stereo_rig(
             self._topics[Kind.CAMERA_INFO].newest(),
-            other and other.newest(),
+            None if other is None else other.newest(),
             self.config.rectified,
             self.config.baseline_m,
         )
+        return replace(rig, right=check_camera(rig.right, right.shape[1], right.shape[0]))
 
     def _odometry_at(self, stamp_ns: int, problems: dict[str, str]) -> Pose:
         problem, self._odometry_problem = self._odometry_problem, ""

@@ -75,8 +75,8 @@ def covariance_of(message: Any) -> np.ndarray | None:
 class OdometryBuffer:
     """The last poses of one topic.
 
-    jumps: how often it was set anew. Poses before and after are not of one frame any more, so that from the
-           first jump on this number stands behind the name of the frame.
+    jumps: how often it, or its clock, was set anew. Poses before and after are not of one frame any more, so
+           that from the first jump on this number stands behind the name of the frame.
     """
 
     def __init__(self) -> None:
@@ -95,9 +95,10 @@ class OdometryBuffer:
             last_ns, last = self._poses[-1]
             if last_ns - LATE_NS < stamp_ns <= last_ns:
                 return ""
-            if stamp_ns <= last_ns:
-                self._poses.clear()
-            elif problem := _jump(last, pose, (stamp_ns - last_ns) / NANOSECONDS):
+            begins_anew = stamp_ns <= last_ns
+            if not begins_anew:
+                problem = _jump(last, pose, (stamp_ns - last_ns) / NANOSECONDS)
+            if begins_anew or problem:
                 self._poses.clear()
                 self.jumps += 1
         self._poses.append((stamp_ns, pose))

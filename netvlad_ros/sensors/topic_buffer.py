@@ -16,6 +16,8 @@ LATE_NS = NANOSECONDS
 # What was silent for so long is not waited for.
 SILENCE_NS = 2 * NANOSECONDS
 MILLISECONDS = 1_000_000
+# Depth of 1280 x 720 in metres for a second at 30 Hz.
+MAX_BYTES = 128 << 20
 
 
 class TopicBuffer:
@@ -26,15 +28,25 @@ class TopicBuffer:
         self.topic = topic
         self._keep_ns = keep_ns
         self._messages: deque[tuple[int, Load]] = deque()
+        self._sizes: deque[int] = deque()
         self._heard_ns: int | None = None  # when something came, or was first waited for
 
-    def add(self, stamp_ns: int, now_ns: int, load: Load) -> None:
-        """now_ns: when it arrived, by the clock that is_awaited() goes by."""
+    def add(self, stamp_ns: int, now_ns: int, load: Load, size_bytes: int = 0) -> None:
+        """Takes in a message.
+
+        now_ns:     when it arrived, by the clock that is_awaited() goes by.
+        size_bytes: what it takes while it is kept.
+        """
         if self._messages and stamp_ns < self._messages[-1][0] - LATE_NS:
             self._messages.clear()
+            self._sizes.clear()
         self._messages.append((stamp_ns, load))
-        while self._messages[0][0] < stamp_ns - self._keep_ns:
+        self._sizes.append(size_bytes)
+        while self._messages[0][0] < stamp_ns - self._keep_ns or (
+            len(self._messages) > 1 and sum(self._sizes) > MAX_BYTES
+        ):
             self._messages.popleft()
+            self._sizes.popleft()
         self._heard_ns = now_ns
 
     def is_awaited(self, stamp_ns: int, now_ns: int) -> bool:

@@ -22,7 +22,7 @@ class ImageDataMaker:
     """Makes the data of the keyframes of one camera, one after the other."""
 
     def __init__(self, config: VerificationConfig) -> None:
-        self._config = config
+        self.config = config
         self._extractor = feature_extractor(config)
         self._before: deque[ImageData] = deque(maxlen=KEYFRAMES_BEFORE)
 
@@ -47,7 +47,7 @@ class ImageDataMaker:
         self, features: LocalFeatures, image: np.ndarray, camera: CameraModel, sensors: Sensors
     ) -> LocalFeatures:
         """From the best source there is: depth, a right image, or the keyframes before."""
-        keypoints_px, max_depth_m = features.keypoints_px, self._config.max_depth_m
+        keypoints_px, max_depth_m = features.keypoints_px, self.config.max_depth_m
         if sensors.depth_m is not None:
             points_m = points.from_depth(keypoints_px, camera, sensors.depth_m, max_depth_m)
             return replace(features, points_m=points_m, points_from="depth")
@@ -67,7 +67,7 @@ class ImageDataMaker:
             if moved is None or before.features is None or before.camera is None:
                 continue
             found = points.from_motion(
-                features, before.features, camera, before.camera, moved, self._config.max_ratio
+                features, before.features, camera, before.camera, moved, self.config.max_ratio
             )
             unknown = np.isnan(points_m[:, 2])
             points_m[unknown] = found[unknown]

@@ -12,6 +12,7 @@ from sensor_messages import HEIGHT, WIDTH, camera_info, odometry
 
 from netvlad_ros.config import CameraConfig, SensorsConfig
 from netvlad_ros.errors import MessageError
+from netvlad_ros.sensors import topic_buffer
 from netvlad_ros.sensors.collector import Collected, Kind, SensorCollector
 
 MS = 1_000_000
@@ -86,6 +87,21 @@ def test_a_right_image_comes_with_both_cameras():
     assert sensors.right[0, 0] == 9
     assert sensors.rig is not None
     assert sensors.rig.baseline_m == pytest.approx(0.1)
+
+
+def test_both_cameras_are_scaled_to_images_that_are():
+    robot = Robot(Kind.CAMERA_INFO, Kind.RIGHT, Kind.RIGHT_CAMERA_INFO).info(size_px=(64, 48))
+    info = camera_info(size_px=(64, 48), baseline_m=0.1)
+    robot.send(Kind.RIGHT, 0, image(0, RIGHT)).send(Kind.RIGHT_CAMERA_INFO, 0, info)
+    rig = robot.at(0).sensors.rig
+    assert rig is not None
+    assert (rig.right.width_px, rig.right.k[0, 0]) == (WIDTH, 15.0)
+    assert rig.baseline_m == pytest.approx(0.1)
+
+
+def test_right_images_of_another_size_are_named():
+    robot = Robot(Kind.CAMERA_INFO, Kind.RIGHT).info().send(Kind.RIGHT, 0, image(0, RIGHT[:16]))
+    assert "it has 32 x 16 pixels and the left image 32 x 24" in problem(robot.at(0))
 
 
 def test_without_any_topic_nothing_is_found_and_nothing_is_wrong():
@@ -226,6 +242,17 @@ def test_what_never_came_is_waited_for_only_at_first():
     robot = Robot(Kind.DEPTH)
     assert not robot.collector.is_complete(0, 0)
     assert robot.collector.is_complete(3 * SECOND, 3 * SECOND)
+
+
+def test_large_messages_are_kept_as_long_as_there_is_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(topic_buffer, "MAX_BYTES", 250)
+    robot = Robot(Kind.DEPTH)
+    message = image(0, DEPTH, "16UC1")
+    for stamp_ms in (0, 100, 200):
+        now_ns = stamp_ms * MS
+        robot.collector.add(Kind.DEPTH, now_ns, now_ns, lambda: message, 100)
+    assert robot.at(100).sensors.depth_m is not None
+    assert robot.at(0).sensors.depth_m is None
 
 
 def test_messages_are_loaded_only_if_they_are_needed_and_kept_for_seconds_only():
