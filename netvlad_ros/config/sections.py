@@ -309,7 +309,7 @@ class OdometryConfig(Section):
         live=True,
     )
     drift_rad_per_rad: float = param(
-        0.01,
+        0.02,
         "Standard deviation of the drift of its heading, as a share of what it turned.",
         ge=0.0,
         le=1.0,
@@ -325,9 +325,11 @@ class OdometryConfig(Section):
         le=90.0,
         live=True,
     )
-    is_level: bool = param(
-        True,
-        "Roll and pitch do not drift, as gravity is measured or the ground is flat; z of its frame is up.",
+    is_level: str = param(
+        "auto",
+        "Whether z of its frame is up, and roll and pitch do not drift, as gravity is measured or the ground is "
+        "flat; auto says no if odometry is of the camera's own optical frame.",
+        choices=("auto", "yes", "no"),
         live=True,
     )
 

@@ -45,10 +45,13 @@ def _all_gates(
         yield at_most("max_distance", away_m, limits.max_distance_m, said)
         said = "its position is uncertain by {:.2f} m"
         yield at_most("max_uncertainty", spread_m, limits.max_uncertainty_m, said)
-    if config.odometry.is_level:
+    if odometry.is_level(config.odometry, query):
         yield from _of_tilt(geometry, match, query, config)
     if motion is not None:
         yield _of_odometry(geometry, query, motion, config)
+    if geometry.match_from_query is None:
+        reason = "the images fit together, but without camera_info of both no pose follows"
+        yield rejected("no_pose", 0, 1, reason)
 
 
 def _of_points(geometry: Geometry, config: Config) -> Iterator[Verdict]:
@@ -102,13 +105,7 @@ def is_of_base(geometry: Geometry, query: ImageData) -> bool:
     """Whether there is a pose, and it is of what odometry is of."""
     if geometry.match_from_query is None:
         return False
-    if geometry.frame == BASE:
-        return True
-    return (
-        query.odometry is not None
-        and query.camera is not None
-        and query.odometry.child_frame_id == query.camera.frame_id
-    )
+    return geometry.frame == BASE or odometry.is_of_camera(query)
 
 
 def passed(stage: str, value: float, limit: float, reason: str) -> Verdict:

@@ -15,7 +15,7 @@ from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision, Verdict
 from netvlad_ros.verification.geometry import Geometry, in_base
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.odometry import OdometryTrack
+from netvlad_ros.verification.odometry import OdometryTrack, is_level
 from netvlad_ros.verification.verifier import verify
 
 # A closure is compared with so many before it.
@@ -120,6 +120,7 @@ class ClosureSelector:
             del self._tracks[next(iter(self._tracks))]
         if query.data.odometry is None:
             return ""
+        track.is_level = is_level(self.config.odometry, query.data)
         return track.add(query.keyframe.number, query.keyframe.stamp_ns, query.data.odometry)
 
     def _motion(self, parent: Keyframe, child: Keyframe) -> Motion | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from netvlad_ros.config import OdometryConfig
 from netvlad_ros.constants import NANOSECONDS
-from netvlad_ros.image_data import Pose
+from netvlad_ros.image_data import ImageData, Pose
 from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import inverse, of_pose
 
@@ -20,8 +20,12 @@ LEVEL_RAD = np.radians(1.0)
 
 @dataclass(eq=False)
 class OdometryTrack:
-    """The odometry of one session's keyframes, in driving order."""
+    """The odometry of one session's keyframes, in driving order.
 
+    is_level: whether its roll and pitch do not drift.
+    """
+
+    is_level: bool = False
     _numbers: list[int] = field(default_factory=list)
     _parts: list[int] = field(default_factory=list)  # poses of one part have one origin
     _stamps_ns: list[int] = field(default_factory=list)
@@ -98,14 +102,19 @@ class OdometryTrack:
         heading_rad = (
             np.radians(config.drift_deg_per_m) * steps_m + config.drift_rad_per_rad * turns_rad
         )
-        away_m = np.linalg.norm(positions[-1] - positions[:-1], axis=1)
         along_m = config.drift_m_per_m * steps_m.sum() + config.noise_m
-        across_m = float(heading_rad @ away_m)
         turned_rad = heading_rad.sum() + np.radians(config.noise_deg)
-        if config.is_level:
-            position = [along_m**2 + across_m**2] * 2 + [(along_m + LEVEL_RAD * along_m) ** 2]
-            return np.diag([*position, LEVEL_RAD**2, LEVEL_RAD**2, turned_rad**2])
-        return np.diag([along_m**2 + across_m**2] * 3 + [turned_rad**2] * 3)
+        # A turn moves what is away along two axes by the third; it moves nothing along its own.
+        x_m, y_m, z_m = np.abs(positions[-1] - positions[:-1]).T
+        if self.is_level:
+            across_m = np.array([heading_rad @ y_m, heading_rad @ x_m, 0.0])
+            turns = np.array([LEVEL_RAD, LEVEL_RAD, turned_rad])
+        else:
+            across_m = heading_rad @ np.column_stack(
+                [np.hypot(y_m, z_m), np.hypot(x_m, z_m), np.hypot(x_m, y_m)]
+            )
+            turns = np.full(3, turned_rad)
+        return np.diag([*(along_m**2 + across_m**2), *turns**2])
 
 
 def _of_message(pose: Pose) -> np.ndarray:
@@ -117,3 +126,18 @@ def tilt_deg(match: Pose, query: Pose, match_from_query: np.ndarray) -> float:
     up_match, up_query = of_pose(match)[2, :3], of_pose(query)[2, :3]
     cosine = float(up_match @ match_from_query[:3, :3] @ up_query)
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def is_level(config: OdometryConfig, data: ImageData) -> bool:
+    """Whether the odometry of an image is level: as configured, or else unless it is of the camera itself."""
+    if config.is_level != "auto":
+        return config.is_level == "yes"
+    return not is_of_camera(data)
+
+
+def is_of_camera(data: ImageData) -> bool:
+    """Whether odometry is of the camera's own optical frame."""
+    odometry, camera = data.odometry, data.camera
+    return (
+        odometry is not None and camera is not None and odometry.child_frame_id == camera.frame_id
+    )
