@@ -23,10 +23,11 @@ NAMES = {
     "training": "a training step beside a plain Keras loop, time and memory by images at once",
     "ingredients": "what each part of the compact model and each rendered world brings; only if named",
     "calibration": "which similarity of a model means what, on rendered drives; only if named",
+    "night": "places that are found again by night, in towns that are rendered; only if named",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }
 # Those that take long.
-ON_DEMAND = {"ingredients", "calibration"}
+ON_DEMAND = {"ingredients", "calibration", "night"}
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="which measurements; all by default, but for ingredients and calibration",
+        help=f"which measurements; all by default, but for {', '.join(sorted(ON_DEMAND))}",
     )
     parser.add_argument(
         "--minutes", type=float, default=1.0, help="length of the overload (default: %(default)s)"
@@ -83,7 +84,15 @@ def _add_ingredients(parser: argparse.ArgumentParser) -> None:
         help="sets of places that `netvlad evaluate` reads; repeated, each group has a mean of its own",
     )
     group.add_argument("--picture", metavar="FILE", help="of the learning curve")
-    group = parser.add_argument_group("ingredients and calibration")
+    parser.add_argument(
+        "--towns",
+        nargs="+",
+        type=int,
+        default=[1, 2, 3, 4, 5, 6],
+        metavar="SEED",
+        help="night: which towns (default: 1 to 6)",
+    )
+    group = parser.add_argument_group("ingredients, calibration and night")
     group.add_argument(
         "--model", metavar="MODEL", help="that is measured; the shipped one by default"
     )

@@ -28,8 +28,9 @@ class Drives:
         self._last: dict[str, int] = {}  # of each session, by its UUID
         self._sessions: dict[str, int] = {}  # numbered as they came
         self._blocks: dict[tuple[int, int], int] = {}  # session, block in it -> row of sums
-        # Of each id: number in the session, ids before and after, session, row of sums; whether it is there.
-        self._table = np.zeros((0, 5), np.int64)
+        # Of each id: number in the session, ids before and after, session, row of sums, and the id of the
+        # keyframe that first showed the place, as far as that was recognised; whether it is there.
+        self._table = np.zeros((0, 6), np.int64)
         self._is_there = np.zeros(0, bool)
         # How far each descriptor was from the mean of its drive when it came.
         self._lengths = np.zeros(0, np.float32)
@@ -42,7 +43,7 @@ class Drives:
         """Takes in keyframes with ascending ids; descriptors: (n, D)."""
         end = first_id + len(keyframes)
         self._table = _with_rows(self._table, end + 1)
-        self._table[NONE] = (0, NONE, NONE, 0, 0)
+        self._table[NONE] = (0, NONE, NONE, 0, 0, NONE)
         self._is_there = _with_rows(self._is_there, end)
         self._lengths = _with_rows(self._lengths, end)
         for each, keyframe, descriptor in zip(
@@ -55,7 +56,7 @@ class Drives:
             (mean,) = self._means(np.array([row]))
             self._lengths[each] = max(EPSILON, float(np.linalg.norm(descriptor - mean)))
             before, after = self._neighbours(keyframe)
-            self._table[each] = keyframe.number, before, after, session, row
+            self._table[each] = keyframe.number, before, after, session, row, each
             self._is_there[each] = True
             self._link(before, each)
             self._link(each, after)
@@ -65,7 +66,7 @@ class Drives:
     def remove(self, ids: Sequence[int]) -> None:
         """Takes ids out; those around them follow each other then."""
         for each in ids:
-            _, before, after, session, _ = self._table[each].tolist()
+            _, before, after, session, *_ = self._table[each].tolist()
             self._link(before, after)
             self._is_there[each] = False
             if after == NONE:
@@ -95,10 +96,19 @@ class Drives:
         """Those of the ids that were not removed."""
         return ids[self._is_there[ids]]
 
+    def recognised(self, keyframe: int, place: int) -> None:
+        """A keyframe shows the place of an earlier one."""
+        self._table[keyframe, 5] = self._table[place, 5]
+
     def near(self, ids: np.ndarray, keyframes: int) -> np.ndarray:
-        """(n, n) whether two of n are of one session, and at most so many numbers apart."""
+        """(n, n) whether two of n are of one place: so many numbers apart, or recognised as such."""
+        return (self._apart(ids) <= keyframes) | (self._apart(self._table[ids, 5]) <= keyframes)
+
+    def _apart(self, ids: np.ndarray) -> np.ndarray:
+        """(n, n) how many numbers apart they are; very many if they are of two sessions."""
         numbers, sessions = self._table[ids, 0], self._table[ids, 3]
-        return (sessions[:, None] == sessions) & (np.abs(numbers[:, None] - numbers) <= keyframes)
+        apart = np.abs(numbers[:, None] - numbers)
+        return np.where(sessions[:, None] == sessions, apart, np.iinfo(np.int64).max)
 
     def centred(self, keyframe: int, descriptor: np.ndarray) -> np.ndarray:
         """(D,) a descriptor without what its drive looks like on the whole, of unit length again."""

@@ -22,6 +22,8 @@ LAST_PAIR_FACTOR = 4.0
 MAX_STEP = 2
 # Keyframes of a session that are at most so many apart are of one place.
 PLACE_KEYFRAMES = 5
+# A place counts as recognised with such a score; its other visits are then left out of margins.
+RECOGNISED = 2.0
 # The most similar matches that get a score, and the best places that the next query goes on from: more of
 # them cost time and find no more.
 MAX_FOUND, MAX_FOLLOWED = 8, 6
@@ -128,6 +130,8 @@ class SequenceScorer:
             margins(ids, scores, self._drives),
         )
         best = np.argsort(-scores, kind="stable")
+        if len(best) and scores[best[0]] >= RECOGNISED:
+            self._drives.recognised(query, int(ids[best[0]]))
         track.places = ids[best[:MAX_FOLLOWED]]
         # Of those that were not found, only the best.
         is_other = best >= is_scored.sum()

@@ -109,6 +109,15 @@ def test_the_margin_is_how_far_the_best_place_is_above_the_best_other_one():
     assert all(each.margin < 0.0 for each in far)
 
 
+def test_another_visit_of_the_place_is_no_other_place():
+    robot = Robot()
+    for visit in range(3):
+        queries = robot.drive(range(ROUND), visit=visit)
+    best, *_ = queries[20].matches
+    assert {match.keyframe.number for match in queries[20].matches} >= {20, ROUND + 20}
+    assert best.margin > 0.5 * best.sequence_score
+
+
 def test_a_place_is_found_at_once_where_a_drive_comes_to_a_map():
     robot = Robot()
     robot.drive(range(ROUND))
