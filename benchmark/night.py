@@ -3,7 +3,7 @@
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,17 @@ import numpy as np
 from benchmark.tables import console, print_table
 from demo.drive import Town, make_drive
 from demo.truth import SAME_PLACE, Poses, read_poses
+from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import Config
 from netvlad_ros.config.files import from_values
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.data.image_messages import to_image
+from netvlad_ros.evaluation.calibrating import (
+    JudgedQuery,
+    judged_queries,
+    limits_of,
+    together,
+)
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.detections import detect_described
 from netvlad_ros.evaluation.precision_recall import (
@@ -31,6 +38,7 @@ with quiet_start_up():
     from netvlad_ros.extraction.extractor import NetVLADExtractor
 
 STEP_M = 1.5  # the demo's
+WANTED_PRECISION = 0.99
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -41,8 +49,10 @@ def measure(arguments: argparse.Namespace) -> None:
     for length in (1, Config().database.sequence_length):
         config = from_values({"database.sequence_length": length, "verification.features": "none"})
         rows, judged, reported = [], [], []
+        queries = {}
         for town, drive in drives.items():
             judged.append(drive.judged(LoopDetector(extractor, config)))
+            queries[town] = drive.queries
             reported.append(drive.reported)
             rows.append(_row(str(town), judged[-1], reported[-1]))
         rows.append(_row("all", _joined(judged), _joined(reported)))
@@ -59,6 +69,42 @@ def measure(arguments: argparse.Namespace) -> None:
             ],
             rows,
         )
+    _show_pairs(queries, extractor.calibration)
+
+
+def _show_pairs(
+    queries: Mapping[int, Sequence[JudgedQuery]], calibration: Calibration | None
+) -> None:
+    """Limits that `netvlad calibrate` finds in one town, and what they report in the others."""
+    rows = []
+    for town, own in queries.items():
+        limits = limits_of(own, WANTED_PRECISION, calibration)
+        here = together(own, limits)
+        low, high = here.interval
+        others = {other: together(each, limits) for other, each in queries.items() if other != town}
+        outside = [
+            f"{other}: {each.right} of {each.reported}"
+            for other, each in others.items()
+            if each.reported and not low <= each.precision <= high
+        ]
+        recall = sum(each.right for each in others.values()) / sum(
+            each.loops for each in others.values()
+        )
+        rows.append(
+            [
+                str(town),
+                f"{here.right} of {here.reported}",
+                f"{low:.2f} to {high:.2f}",
+                f"{len(others) - len(outside)} of {len(others)}",
+                f"{recall:.2f}",
+                ", ".join(outside),
+            ]
+        )
+    print_table(
+        f"calibrated on one town for {WANTED_PRECISION:.0%}, and the precision on others",
+        ["town", "right there", "95 %", "others inside", "recall there", "outside"],
+        rows,
+    )
 
 
 class _Drive:
@@ -85,6 +131,16 @@ class _Drive:
         ):
             log.add(each)
         self.reported = judge(log.first_candidates, truth)
+        self.queries = judged_queries(
+            log,
+            lambda query, match: (
+                log.keyframes[log.position(match.keyframe)].number in truth.get(query.number, ())
+            ),
+            lambda query: any(
+                each.number in truth.get(query.number, ())
+                for each in log.keyframes[: query.query.searched]
+            ),
+        )
         return judge(log.first_matches, truth)
 
 

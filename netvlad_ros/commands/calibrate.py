@@ -24,12 +24,11 @@ from netvlad_ros.data.read_places import read_sequence
 from netvlad_ros.errors import DatasetError, NetVLADError
 from netvlad_ros.evaluation.calibrating import (
     MIN_STRETCHES,
-    QUANTITIES,
     WIDTH,
     JudgedQuery,
     Limit,
     judged_queries,
-    limit_of,
+    limits_of,
     loop_stretches,
     together,
 )
@@ -41,8 +40,6 @@ from netvlad_ros.evaluation.sequences import ImageSequence, same_places
 from netvlad_ros.keyframe import Match
 from netvlad_ros.verification.verifier import verify
 
-# No limit is below that where half of the matches are right by the model's own calibration.
-FLOOR_PRECISION = 0.5
 TITLES = {"similarity": "similarity", "sequence_score": "sequence score", "margin": "margin"}
 
 
@@ -103,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         for number, drive in enumerate(drives)
         for judged in drive.judged(arguments, config, number)
     ]
-    outcome = _outcome(queries, drives[0].calibration, arguments.precision)
+    limits = limits_of(queries, arguments.precision, drives[0].calibration)
+    outcome = _Outcome(queries, limits, together(queries, limits))
     for line in _sentences(outcome, arguments, drives[0].by_poses):
         print(line)
     if arguments.output:
@@ -178,32 +176,16 @@ def _with_all_data(arguments: argparse.Namespace) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Limits of each quantity, and what is reported with those of similarity and sequence score.
-
-    is_enough: whether there was enough to find; if not, the limits are the model's own.
-    """
+    """Limits of each quantity, and what is reported with those of similarity and sequence score."""
 
     queries: Sequence[JudgedQuery]
     limits: dict[str, Limit]
     together: Limit
-    is_enough: bool
 
-
-def _outcome(
-    queries: Sequence[JudgedQuery], calibration: Calibration | None, precision: float
-) -> _Outcome:
-    def floor(quantity: str) -> float:
-        least = calibration.threshold(quantity, FLOOR_PRECISION) if calibration else None
-        return -np.inf if least is None else least
-
-    limits = {
-        quantity: limit_of(queries, quantity, precision, floor(quantity))
-        for quantity in QUANTITIES
-        if any(quantity in query.best for query in queries)
-    }
-    is_enough = loop_stretches(queries) >= MIN_STRETCHES
-    values = [limits[of].value if of in limits else None for of in (SIMILARITY, SEQUENCE_SCORE)]
-    return _Outcome(queries, limits, together(queries, *values), is_enough)
+    @property
+    def is_enough(self) -> bool:
+        """Whether there was enough to find; if not, the limits stay the model's own."""
+        return loop_stretches(self.queries) >= MIN_STRETCHES
 
 
 def _sentences(outcome: _Outcome, arguments: argparse.Namespace, by_poses: bool) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.calibration import MARGIN, SEQUENCE_SCORE, SIMILARITY
+from netvlad_ros.calibration import MARGIN, SEQUENCE_SCORE, SIMILARITY, Calibration
 from netvlad_ros.evaluation.detection_log import DetectionLog, LoggedKeyframe
 from netvlad_ros.keyframe import Match
 
@@ -20,6 +20,8 @@ QUANTITIES = (SIMILARITY, SEQUENCE_SCORE, MARGIN)
 STRETCH_KEYFRAMES = 5
 # Fewer stretches with a loop than these say nothing of a threshold.
 MIN_STRETCHES = 8
+# No limit is lower than where so many matches are right by the model's own calibration.
+FLOOR_PRECISION = 0.5
 # Of an interval that says enough.
 WIDTH = 0.05
 # Of a normal distribution, for 95 %.
@@ -156,10 +158,26 @@ def limit_of(
     )
 
 
-def together(
-    queries: Sequence[JudgedQuery], similarity: float | None, sequence_score: float | None
-) -> Limit:
-    """What is reported if either of both is reached, as ScoreStage does; None is never reached."""
+def limits_of(
+    queries: Sequence[JudgedQuery], precision: float, calibration: Calibration | None
+) -> dict[str, Limit]:
+    """The limit of each quantity, none below that where half is right by the model's own calibration."""
+    found = {}
+    for quantity in QUANTITIES:
+        if any(quantity in query.best for query in queries):
+            least = calibration.threshold(quantity, FLOOR_PRECISION) if calibration else None
+            found[quantity] = limit_of(
+                queries, quantity, precision, -math.inf if least is None else least
+            )
+    return found
+
+
+def together(queries: Sequence[JudgedQuery], limits: Mapping[str, Limit]) -> Limit:
+    """What is reported if the limit of similarity or of sequence score is reached, as ScoreStage does."""
+    similarity, sequence_score = (
+        limits[quantity].value if quantity in limits else None
+        for quantity in (SIMILARITY, SEQUENCE_SCORE)
+    )
     reported = [
         (is_right, query)
         for query in queries

@@ -5,11 +5,13 @@ import math
 
 import pytest
 
+from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.evaluation.calibrating import (
     WIDTH,
     JudgedQuery,
     best_by_quantity,
     limit_of,
+    limits_of,
     loop_stretches,
     together,
     wilson_interval,
@@ -51,9 +53,18 @@ def test_where_no_value_reaches_the_precision_nothing_is_reported():
 
 def test_either_quantity_reports_a_query():
     queries = [query(0.9, True), query(0.1, True, score=2.0), query(0.1, False, score=1.0)]
-    both = together(queries, 0.8, 1.5)
+    limits = limits_of(queries, 1.0, None)
+    assert (limits["similarity"].value, limits["sequence_score"].value) == (0.9, 2.0)
+    both = together(queries, limits)
     assert (both.reported, both.right) == (2, 2)
-    assert together(queries, None, 1.5).reported == 1
+    assert together(queries, {"sequence_score": limits["sequence_score"]}).reported == 1
+
+
+def test_an_easy_drive_does_not_lower_limits_below_where_half_is_right_elsewhere():
+    queries = [query(0.9, True), query(0.2, True)]
+    curve = Curve((0.2, 0.6), (0.0, 1.0))
+    calibration = Calibration({"similarity": curve}, "made up", "model")
+    assert limits_of(queries, 1.0, calibration)["similarity"].value == 0.9
 
 
 def test_neighbours_count_as_one_draw():
