@@ -2,6 +2,7 @@
 """Places that look alike one by one are told apart by the keyframes before them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,24 @@ def _of(query: Query, numbers: Iterable[int]) -> float:
         (each.sequence_score for each in query.matches if each.keyframe.number in numbers),
         default=0.0,
     )
+
+
+def test_standing_still_changes_nothing():
+    found = []
+    for stays_s in (0, 60):
+        robot = Robot()
+        robot.database.configure(
+            replace(robot.config, keyframes=KeyframeConfig(min_interval_s=0.0))
+        )
+        robot.drive(range(ROUND))
+        robot.drive(range(20), NIGHT, 1)
+        for _ in range(stays_s):
+            robot.time_s += 1
+            stamp_ns = robot.time_s * SECOND
+            assert robot.database.observe(view(19, NIGHT, 1), stamp_ns, "model") is None
+        found.append(robot.drive(range(20, ROUND), NIGHT, 1))
+    scores = [[query.matches[0].sequence_score for query in queries] for queries in found]
+    assert scores[0] == scores[1]
 
 
 def test_a_gap_in_the_map_costs_what_is_missing_and_no_more():
