@@ -46,6 +46,7 @@ OUTDOORS = ("town", "street")
 # The default, without what verification needs later.
 CONFIG = Config(verification=VerificationConfig(features="none"))
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+REPORTED = (0.5, 0.7, 0.8, 0.9, 0.99)  # of these the groups are shown
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
 BOOTSTRAPS = 200
 
@@ -210,9 +211,9 @@ def _show_groups(calibration: Calibration, queries: Sequence[JudgedQuery]) -> No
     )
     print_table(
         "Precision / recall of candidates with this candidates.min_precision",
-        ["queries", "all", "loops", *map(str, PRECISIONS)],
+        ["queries", "all", "loops", *map(str, REPORTED)],
         [
-            counts[name] + ["/".join(_reported(group, calibration, at)) for at in PRECISIONS]
+            counts[name] + ["/".join(_reported(group, calibration, at)) for at in REPORTED]
             for name, group in groups.items()
         ],
     )
