@@ -10,7 +10,7 @@ import numpy as np
 from netvlad_ros.config import DEFAULT_CAMERA, CameraConfig
 from netvlad_ros.data.bags import StampedMessage
 from netvlad_ros.data.image_messages import to_image
-from netvlad_ros.errors import DescriptorError, ImageError
+from netvlad_ros.errors import CameraError, DescriptorError, ImageError
 from netvlad_ros.image_data import ImageData
 from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
 from netvlad_ros.verification.sensors import NO_SENSORS, Sensors
@@ -52,7 +52,7 @@ def detect(
             image = to_image(stamped.message, camera)
             sensors = partial(collect, image, stamped.stamp_ns)
             detection = detector.process(image, stamped.stamp_ns, stamped.received_ns, sensors)
-        except (ImageError, DescriptorError) as error:
+        except (CameraError, DescriptorError, ImageError) as error:
             yield ImageDetection(number, problem=str(error))
         else:
             yield ImageDetection(number, image, detection)

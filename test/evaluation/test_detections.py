@@ -7,7 +7,7 @@ from made_up_extractors import MadeUpExtractor
 from recording import SECOND, drive, image
 
 from netvlad_ros.data.bags import StampedMessage
-from netvlad_ros.errors import DescriptorError, ImageError, NetVLADError
+from netvlad_ros.errors import CameraError, DescriptorError, ImageError, NetVLADError
 from netvlad_ros.evaluation.detections import detect, detect_described
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 
@@ -26,7 +26,7 @@ class Refusing(MadeUpExtractor):
         return np.eye(2, dtype=np.float32)[0]
 
 
-@pytest.mark.parametrize("kind", [ImageError, DescriptorError])
+@pytest.mark.parametrize("kind", [ImageError, DescriptorError, CameraError])
 def test_an_image_that_gives_no_descriptor_is_told_with_the_reason_and_stops_nothing(
     kind: type[NetVLADError],
 ):
