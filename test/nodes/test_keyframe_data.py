@@ -145,22 +145,45 @@ def test_what_is_wrong_beside_an_image_is_named_and_the_keyframe_goes_on(
     robot.node.until(lambda: robot.node.says(*words))
 
 
-def test_a_back_end_chooses_keyframes_by_their_stamps(nodes: list[NodeProcess], ros: Ros) -> None:
+def test_a_back_end_chooses_keyframes_by_their_stamps_and_a_right_image_gives_points(
+    nodes: list[NodeProcess], ros: Ros
+) -> None:
     node = nodes[1]
     node.until_ready()
     answers = ros.listen(GlobalDescriptor, node.topic("global_descriptor"))
-    images = ros.publisher(Image, node.topic("image"), RELIABLE)
-    requests = ros.publisher(Keyframe, node.topic("keyframe_requests"), RELIABLE)
-    node.until(lambda: images.get_subscription_count() and requests.get_subscription_count())
+    kinds = {
+        "camera_info": CameraInfo,
+        "right_camera_info": CameraInfo,
+        "right_image": Image,
+        "image": Image,
+        "keyframe_requests": Keyframe,
+    }
+    publishers = {
+        name: ros.publisher(kind, node.topic(name), RELIABLE) for name, kind in kinds.items()
+    }
+    node.until(lambda: all(each.get_subscription_count() for each in publishers.values()))
     node.until(lambda: node.count("subscribers"))
 
     def send(stamp_s: int) -> None:
-        message = raw_image(scene(stamp_s), "mono8")
-        message.header.stamp = stamp(stamp_s * SECOND)
-        images.publish(message)
+        """A wall 2 m away, seen by two cameras 0.1 m apart: 5 pixels further left by the right one."""
+        left, right = CameraInfo(width=WIDTH, height=HEIGHT), CameraInfo(width=WIDTH, height=HEIGHT)
+        for camera, shift in ((left, 0.0), (right, -10.0)):
+            camera.k = np.array([100.0, 0, 80, 0, 100, 60, 0, 0, 1])
+            camera.p = np.array([100.0, 0, 80, shift, 0, 100, 60, 0, 0, 0, 1, 0])
+            camera.r = np.eye(3).ravel()
+        messages = {
+            "camera_info": left,
+            "right_camera_info": right,
+            "right_image": raw_image(np.roll(scene(stamp_s), -5, axis=1), "mono8"),
+            "image": raw_image(scene(stamp_s), "mono8"),
+        }
+        for name, message in messages.items():
+            message.header.stamp = stamp(stamp_s * SECOND)
+            publishers[name].publish(message)
 
     def ask(stamp_s: int) -> None:
-        requests.publish(Keyframe(stamp=stamp(stamp_s * SECOND), external_id=stamp_s * 10))
+        request = Keyframe(stamp=stamp(stamp_s * SECOND), external_id=stamp_s * 10)
+        publishers["keyframe_requests"].publish(request)
 
     node.until(lambda: node.count("received"), lambda: send(90))
     node.until(lambda: node.count("requests"), lambda: ask(99))  # of which there is no image
@@ -176,6 +199,10 @@ def test_a_back_end_chooses_keyframes_by_their_stamps(nodes: list[NodeProcess], 
     assert [each.external_id for each in answers] == [1010, 1030]
     assert [each.header.stamp.sec for each in answers] == [101, 103]
     assert {each.choice for each in answers} == {GlobalDescriptor.KEYFRAME}
-    assert all(each.data[0].features for each in answers)
+    for answer in answers:
+        (features,) = answer.data[0].features
+        assert features.points_from == "stereo"
+        depth_m = np.array(features.points_m).reshape(-1, 3)[:, 2]
+        assert np.nanmedian(depth_m) == pytest.approx(2.0, abs=0.02)
     node.until(lambda: node.says("a keyframe was requested at 99.000000 s, of which no image came"))
     assert node.count("requests without image") == 1
