@@ -327,8 +327,8 @@ class OdometryConfig(Section):
     )
     is_level: str = param(
         "auto",
-        "Whether z of its frame is up, and roll and pitch do not drift, as gravity is measured or the ground is "
-        "flat; auto says no if odometry is of the camera's own optical frame.",
+        "Whether z of its frame is up, and roll and pitch do not drift, as gravity is measured or the ground "
+        "is flat; auto says no if odometry is of the camera's own optical frame.",
         choices=("auto", "yes", "no"),
         live=True,
     )

@@ -18,7 +18,7 @@ def match(a: LocalFeatures, b: LocalFeatures, max_ratio: float) -> np.ndarray:
     if a.method != b.method or len(a) < 2 or len(b) < 2:
         return _NONE
     rows, distances = nearest_rows(a.descriptors, b.descriptors, 2)
-    clear = np.flatnonzero(distances[:, 0] <= max_ratio * distances[:, 1])
+    clear = np.flatnonzero(distances[:, 0] < max_ratio * distances[:, 1])
     if not len(clear):
         return _NONE
     found = rows[clear, 0]
