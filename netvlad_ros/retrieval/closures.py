@@ -15,7 +15,7 @@ from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision, Verdict
 from netvlad_ros.verification.geometry import Geometry, in_base
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.odometry import OdometryTrack, is_level
+from netvlad_ros.verification.odometry import OdometryTrack, has_covariance, is_level
 from netvlad_ros.verification.verifier import verify
 
 # A closure is compared with so many before it.
@@ -121,7 +121,14 @@ class ClosureSelector:
         if query.data.odometry is None:
             return ""
         track.is_level = is_level(self.config.odometry, query.data)
-        return track.add(query.keyframe.number, query.keyframe.stamp_ns, query.data.odometry)
+        keyframe, pose = query.keyframe, query.data.odometry
+        if problem := track.add(keyframe.number, keyframe.stamp_ns, pose):
+            return problem
+        if self.config.odometry.drift == "message" and not has_covariance(pose):
+            return (
+                "odometry: its covariance is zero, NaN or missing; the parameters say how it drifts"
+            )
+        return ""
 
     def _motion(self, parent: Keyframe, child: Keyframe) -> Motion | None:
         """By odometry, if both are of one session."""

@@ -14,8 +14,8 @@ from netvlad_ros.verification.features import feature_extractor
 from netvlad_ros.verification.rigid import inverse, of_pose
 from netvlad_ros.verification.sensors import NO_SENSORS, Sensors
 
-# Points are triangulated from so many keyframes before.
-KEYFRAMES_BEFORE = 2
+# Points are triangulated from so many keyframes before; the earliest one has the longest baseline.
+KEYFRAMES_BEFORE = 3
 
 
 class ImageDataMaker:
@@ -62,7 +62,7 @@ class ImageDataMaker:
         self, features: LocalFeatures, camera: CameraModel, sensors: Sensors
     ) -> LocalFeatures:
         points_m = np.full((len(features), 3), np.nan, np.float32)
-        for before in reversed(self._before):
+        for before in self._before:
             moved = _camera_motion(before, camera, sensors)
             if moved is None or before.features is None or before.camera is None:
                 continue

@@ -92,8 +92,9 @@ class OdometryTrack:
 
         Errors of all steps add up as if they all had one sign: whatever the true ones do, they drift less.
         """
-        if config.drift == "message":
-            return _of_message(self._poses[first]) + _of_message(self._poses[last])
+        poses = self._poses[first], self._poses[last]
+        if config.drift == "message" and all(map(has_covariance, poses)):
+            return np.asarray(poses[0].covariance) + np.asarray(poses[1].covariance)
         matrices = np.stack(self._matrices[first : last + 1])
         positions = matrices[:, :3, 3]
         steps_m = np.linalg.norm(np.diff(positions, axis=0), axis=1)
@@ -117,8 +118,14 @@ class OdometryTrack:
         return np.diag([*(along_m**2 + across_m**2), *turns**2])
 
 
-def _of_message(pose: Pose) -> np.ndarray:
-    return np.zeros((6, 6)) if pose.covariance is None else np.asarray(pose.covariance)
+def has_covariance(pose: Pose) -> bool:
+    """Whether it says how uncertain each of its six numbers is."""
+    covariance = pose.covariance
+    return (
+        covariance is not None
+        and bool(np.isfinite(covariance).all())
+        and np.diag(covariance).min() > 0
+    )
 
 
 def tilt_deg(match: Pose, query: Pose, match_from_query: np.ndarray) -> float:

@@ -62,9 +62,9 @@ def _by_points(
 ) -> Geometry | None:
     """Perspective-n-point from the match's points to the query's pixels and back, and the mean of both.
 
-    None if no point of either is known.
+    None if neither has points.
     """
-    if not np.isfinite([*pair.match_m[:, 2], *pair.query_m[:, 2]]).any():
+    if pair.query.points_m is None and pair.match.points_m is None:
         return None
     query_px = undistorted(query_camera, pair.query_px)
     match_px = undistorted(match_camera, pair.match_px)
