@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Our values as messages and back: the only file that knows message fields."""
+"""Our values as messages and back; only this file and the two it calls know message fields."""
 
 import math
 from array import array
@@ -18,6 +18,7 @@ from netvlad_ros.msg import (
     GlobalDescriptor,
     KeyframeMatch,
     KeyframeMatches,
+    LoopClosure,
     LoopClosureCandidate,
     LoopClosureCandidates,
     RejectedMatch,
@@ -25,8 +26,10 @@ from netvlad_ros.msg import (
 )
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.msg import Verdict as VerdictMessage
+from netvlad_ros.nodes.geometry_messages import geometry_message
 from netvlad_ros.nodes.image_data_messages import image_data_from, image_data_messages
 from netvlad_ros.nodes.stamps import to_ns, to_time
+from netvlad_ros.retrieval.closures import Closure, ClosureSelection
 from netvlad_ros.retrieval.keyframe_selector import Choice
 from netvlad_ros.retrieval.query import Query, Recent, best_first
 from netvlad_ros.retrieval.selection import Candidate, Rejection, Selection
@@ -140,23 +143,53 @@ def query_from(message: KeyframeMatches) -> Query:
     )
 
 
-def candidates_message(selection: Selection, source: KeyframeMatches) -> LoopClosureCandidates:
-    """The candidates among the matches of a message."""
+def candidates_message(
+    selection: Selection, closures: ClosureSelection, source: KeyframeMatches
+) -> LoopClosureCandidates:
+    """The candidates among the matches of a message, with their geometry where they were compared."""
     return LoopClosureCandidates(
         header=source.header,
         query=source.query,
         fingerprint=source.fingerprint,
-        candidates=[_candidate_message(each, source.query) for each in selection.candidates],
+        candidates=[
+            _candidate_message(each, closures, source.query) for each in selection.candidates
+        ],
     )
 
 
-def rejected_message(selection: Selection, source: KeyframeMatches) -> RejectedMatches:
-    """The matches of a message that are no candidates."""
+def closure_message(closure: Closure, header: Header) -> LoopClosure:
+    """header: of the query."""
+    match, camera = closure.match, closure.match.data.camera
+    return LoopClosure(
+        header=header,
+        match=_keyframe_message(match.keyframe),
+        query=_keyframe_message(closure.query),
+        match_frame_id="" if camera is None else camera.frame_id,
+        geometry=geometry_message(closure.geometry),
+        similarity=match.similarity,
+        sequence_score=match.sequence_score,
+        margin=match.margin,
+        agrees_with=closure.agrees_with,
+        odometry_deviation=closure.odometry_deviation,
+        verdicts=[_verdict_message(each) for each in closure.verdicts],
+    )
+
+
+def rejected_message(
+    selection: Selection, closures: ClosureSelection, query: Query, header: Header
+) -> RejectedMatches:
+    """The matches of a query that are no candidates, and those that were compared and are no closures."""
+    not_closed = [
+        Rejection(match, closures.rejections[match.keyframe.name])
+        for match in query.matches
+        if match.keyframe.name in closures.rejections
+    ]
     return RejectedMatches(
-        header=source.header,
-        query=source.query,
-        rejected=[_rejected_message(each) for each in selection.rejections],
+        header=header,
+        query=_keyframe_message(query.keyframe),
+        rejected=[_rejected_message(each) for each in (*selection.rejections, *not_closed)],
         summary=selection.summary,
+        closure_summary=closures.summary,
     )
 
 
@@ -248,7 +281,10 @@ def _verdict_message(verdict: Verdict) -> VerdictMessage:
     )
 
 
-def _candidate_message(candidate: Candidate, query: KeyframeMessage) -> LoopClosureCandidate:
+def _candidate_message(
+    candidate: Candidate, closures: ClosureSelection, query: KeyframeMessage
+) -> LoopClosureCandidate:
+    geometry = closures.geometries.get(candidate.match.keyframe.name)
     return LoopClosureCandidate(
         query=query,
         match=_keyframe_message(candidate.match.keyframe),
@@ -258,6 +294,7 @@ def _candidate_message(candidate: Candidate, query: KeyframeMessage) -> LoopClos
         rank=candidate.rank,
         consistent_queries=candidate.consistent_queries,
         verdicts=[_verdict_message(each) for each in candidate.verdicts],
+        geometry=[] if geometry is None else [geometry_message(geometry)],
     )
 
 

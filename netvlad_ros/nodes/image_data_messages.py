@@ -32,6 +32,7 @@ from netvlad_ros.msg import LocalFeatures as LocalFeaturesMessage
 from netvlad_ros.nodes.stamps import to_ns, to_time
 from netvlad_ros.sensors.camera_info import camera_model
 from netvlad_ros.sensors.odometry import covariance_of, pose_of
+from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import quaternion_of, rigid, rotation_of
 
 T = TypeVar("T")
@@ -185,6 +186,12 @@ def _xyz(vector: np.ndarray) -> dict[str, float]:
 
 def _rotation(quaternion_xyzw: np.ndarray) -> Quaternion:
     return Quaternion(**dict(zip("xyzw", quaternion_xyzw.tolist(), strict=True)))
+
+
+def motion_message(motion: Motion) -> PoseWithCovariance:
+    """Its covariance is of a small motion in the frame of the child."""
+    position_m, turn = motion.matrix[:3, 3], motion.matrix[:3, :3]
+    return _pose_message(Pose("", "", position_m, quaternion_of(turn), motion.covariance))
 
 
 def _pose_message(pose: Pose) -> PoseWithCovariance:

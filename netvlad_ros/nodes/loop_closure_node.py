@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The node that says which matches are loop-closure candidates, and why the others are not."""
+"""The node that says which matches are loop-closure candidates or closures, and why the others are not."""
 
 from collections.abc import Sequence
 
@@ -9,32 +9,41 @@ from rclpy.qos import QoSProfile
 from netvlad_ros.calibration import resolved_min_similarity
 from netvlad_ros.config import Config
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.msg import KeyframeMatches, LoopClosureCandidates, RejectedMatches
-from netvlad_ros.nodes.conversions import candidates_message, query_from, rejected_message
+from netvlad_ros.msg import KeyframeMatches, LoopClosure, LoopClosureCandidates, RejectedMatches
+from netvlad_ros.nodes.conversions import (
+    candidates_message,
+    closure_message,
+    query_from,
+    rejected_message,
+)
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
+from netvlad_ros.retrieval.closures import ClosureSelection, ClosureSelector
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import CandidateSelector, Selection
+from netvlad_ros.retrieval.stages import Decision
 
 QOS = QoSProfile(depth=100)
 SECTIONS = ("candidates", "verification", "odometry", "closures", "diagnostics")
 
 
 class LoopClosureNode(Node):
-    """keyframe_matches -> loop_closure_candidates and ~/rejected."""
+    """keyframe_matches -> loop_closure_candidates, loop_closures and ~/rejected."""
 
     def __init__(self) -> None:
         super().__init__("loop_closure_node")
         config = NodeParameters(self, SECTIONS, self._configure).config
         self._selector = CandidateSelector(config.candidates)
-        self._last_query = "there was none yet: no keyframe has arrived"
-        counts = ("received", "lost", "candidates", "refused")
+        self._verifier = ClosureSelector(config)
+        self._last_query = self._last_closure = "there was none yet: no keyframe has arrived"
+        counts = ("received", "lost", "candidates", "compared", "closures", "held", "refused")
         self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._candidates = self.create_publisher(
             LoopClosureCandidates, "loop_closure_candidates", QOS
         )
+        self._closures = self.create_publisher(LoopClosure, "loop_closures", QOS)
         self._rejected = self.create_publisher(RejectedMatches, "~/rejected", QOS)
         subscription = subscribe(
             self, KeyframeMatches, "keyframe_matches", self._select, QOS, on_lost=self._health.lost
@@ -44,12 +53,15 @@ class LoopClosureNode(Node):
 
     def _configure(self, config: Config) -> None:
         self._selector.config = config.candidates
+        self._verifier.config = config
         self._health.config = config.diagnostics
 
     def _gauges(self) -> dict[str, object]:
         return {
             "last query": self._last_query,
+            "last closure": self._last_closure,
             "subscribers": self._candidates.get_subscription_count(),
+            "subscribers to closures": self._closures.get_subscription_count(),
             "subscribers to rejected": self._rejected.get_subscription_count(),
         }
 
@@ -63,9 +75,25 @@ class LoopClosureNode(Node):
             self._health.count("refused")
             self._health.problem("matches", f"matches refused: {error}")
             return
-        self._candidates.publish(candidates_message(selection, message))
-        self._rejected.publish(rejected_message(selection, message))
+        closures = self._verify(query)
+        self._candidates.publish(candidates_message(selection, closures, message))
+        for closure in closures.closures:
+            self._closures.publish(closure_message(closure, message.header))
+        self._rejected.publish(rejected_message(selection, closures, query, message.header))
         self._report(query, selection)
+        self._report_closures(closures)
+
+    def _verify(self, query: Query) -> ClosureSelection:
+        """None of it ends what candidates by similarity need."""
+        try:
+            with self._health.timed("verify"):
+                closures = self._verifier.select(query)
+        except NetVLADError as error:
+            self._health.problem("verification", f"candidates go on unverified: {error}")
+            return ClosureSelection(summary=str(error))
+        if closures.problem:
+            self._health.problem("odometry", closures.problem)
+        return closures
 
     def _report(self, query: Query, selection: Selection) -> None:
         self._warn_without_calibration(query)
@@ -77,6 +105,21 @@ class LoopClosureNode(Node):
             self.get_logger().info(
                 f"keyframe {query.keyframe} looks like keyframe {candidate.match.keyframe} "
                 f"({candidate.match.scores})",
+                throttle_duration_sec=1.0,
+            )
+
+    def _report_closures(self, closures: ClosureSelection) -> None:
+        self._health.count("compared", len(closures.geometries))
+        self._health.count("closures", len(closures.closures))
+        for verdict in closures.rejections.values():
+            is_held = verdict.decision == Decision.HOLD
+            self._health.count("held", is_held)
+            self._health.count(f"{'held' if is_held else 'rejected'} by {verdict.stage}")
+        self._last_closure = closures.summary or f"closes {len(closures.closures)} loops"
+        for closure in closures.closures[:1]:
+            self.get_logger().info(
+                f"keyframe {closure.query} closes a loop with keyframe {closure.match.keyframe}: "
+                f"{closure.geometry.in_words}",
                 throttle_duration_sec=1.0,
             )
 

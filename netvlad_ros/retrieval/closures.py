@@ -47,12 +47,14 @@ class ClosureSelection:
     closures:   best first.
     rejections: by the names of keyframes, the verdict that decided.
     geometries: by the names of keyframes, of all that were compared.
+    summary:    why there is no closure, as a sentence; empty if there is one.
     problem:    what is wrong with the query's odometry; empty if nothing is.
     """
 
     closures: list[Closure] = field(default_factory=list)
     rejections: dict[tuple[str, int], Verdict] = field(default_factory=dict)
     geometries: dict[tuple[str, int], Geometry] = field(default_factory=dict)
+    summary: str = ""
     problem: str = ""
 
 
@@ -106,6 +108,7 @@ class ClosureSelector:
                 if not each.has_passed
             },
             {each.match.keyframe.name: each.geometry for each in compared},
+            "" if closures else _summary(query, compared),
             problem,
         )
 
@@ -260,6 +263,22 @@ def _known_best_first(each: "_Compared | Closure") -> tuple[float, int]:
     """By how well the position is known; those without one last, by their inliers."""
     metric = each.geometry.metric
     return (float("inf") if metric is None else metric.uncertainty_m), -each.geometry.inliers
+
+
+def _summary(query: Query, compared: Sequence[_Compared]) -> str:
+    """Why no match is a closure."""
+    if not query.matches:
+        return "there is no match to compare yet."
+    if not compared:
+        return (
+            f"none of {len(query.matches)} matches has local features, so they can't be compared "
+            "(verification.features of the camera's node, database.matches_with_data)."
+        )
+    best = max(compared, key=lambda each: each.geometry.inliers)
+    return (
+        f"none of {len(compared)} matches that were compared is a loop closure; of the best, keyframe "
+        f"{best.match.keyframe}: {best.verdicts[-1].reason}."
+    )
 
 
 def _is_known(match: Match) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from netvlad_ros.verification.motion import Motion
+from netvlad_ros.verification.rigid import angle_deg
 
 CAMERA_OPTICAL, BASE = "camera_optical", "base"
 
@@ -41,6 +42,16 @@ class Geometry:
     def metric(self) -> Motion | None:
         """The pose, if it is in metres."""
         return None if self.scale_unknown else self.match_from_query
+
+    @property
+    def in_words(self) -> str:
+        """What came out, without why there is nothing."""
+        said = f"{self.inliers} of {self.correspondences} point matches agree ({self.method})"
+        if self.match_from_query is None:
+            return said
+        turned_deg = angle_deg(self.match_from_query.matrix)
+        away = "scale unknown" if self.metric is None else f"{self.metric.length_m:.2f} m"
+        return f"{away} and {turned_deg:.1f} deg apart, {said}"
 
 
 def in_base(

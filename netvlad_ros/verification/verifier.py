@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From the local features of two images, with cameras and depths where known, to the pose between them."""
 
+import cv2
 import numpy as np
 
 from netvlad_ros.config import VerificationConfig
@@ -11,12 +12,15 @@ from netvlad_ros.verification.geometry import Geometry
 from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import inverse
 
+# What PoseLib, OpenCV and NumPy raise where no pose follows from the points, such as all of them on one line.
+_SOLVER_ERRORS = (RuntimeError, ValueError, cv2.error)
+
 
 def verify(query: ImageData, match: ImageData, config: VerificationConfig) -> Geometry:
     """Compares two images by what is known of both.
 
     With points in metres of one of them: their pose. With cameras alone: its direction, scale unknown.
-    Without cameras: how many points agree with a fundamental matrix.
+    Without cameras: how many points agree with a fundamental matrix. Raises CameraError without PoseLib.
     """
     if query.features is None or match.features is None:
         whose = "query" if query.features is None else "match"
@@ -26,11 +30,14 @@ def verify(query: ImageData, match: ImageData, config: VerificationConfig) -> Ge
         return Geometry(problem=f"local features {methods} can't be compared")
     rows = matching.match(query.features, match.features, config.max_ratio)
     pair = _Pair(query.features, match.features, rows)
-    if query.camera is None or match.camera is None:
-        return _by_fundamental(pair, config.max_error_px)
-    return _by_points(pair, query.camera, match.camera, config.max_error_px) or _by_directions(
-        pair, query.camera, match.camera, config.max_error_px
-    )
+    try:
+        if query.camera is None or match.camera is None:
+            return _by_fundamental(pair, config.max_error_px)
+        return _by_points(pair, query.camera, match.camera, config.max_error_px) or _by_directions(
+            pair, query.camera, match.camera, config.max_error_px
+        )
+    except _SOLVER_ERRORS as error:
+        return Geometry(problem=f"the {len(pair)} point matches can't be solved ({error})")
 
 
 class _Pair:
