@@ -24,10 +24,11 @@ NAMES = {
     "ingredients": "what each part of the compact model and each rendered world brings; only if named",
     "calibration": "which similarity of a model means what, on rendered drives; only if named",
     "night": "places that are found again by night, in towns that are rendered; only if named",
+    "closures": "closures with a pose in towns that are rendered, and time by stage; only if named",
     "overload": "a 30 Hz camera into an extractor of about 3 Hz: age of images, memory, drops",
 }
 # Those that take long.
-ON_DEMAND = {"ingredients", "calibration", "night"}
+ON_DEMAND = {"ingredients", "calibration", "night", "closures"}
 
 
 def main() -> None:
@@ -90,7 +91,7 @@ def _add_ingredients(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=[1, 2, 3, 4, 5, 6],
         metavar="SEED",
-        help="night: which towns (default: 1 to 6)",
+        help="night and closures: which towns (default: 1 to 6)",
     )
     group = parser.add_argument_group("ingredients, calibration and night")
     group.add_argument(
