@@ -359,6 +359,14 @@ class ClosureConfig(Section):
         le=10000.0,
         live=True,
     )
+    max_rise_m: float = param(
+        1.0,
+        "How far above each other, in metres, two images of one place may be taken, by level odometry, as "
+        "floors look alike. Asked where the closure's own pose is not in metres.",
+        ge=0.01,
+        le=10000.0,
+        live=True,
+    )
     max_uncertainty_m: float = param(
         0.2,
         "Largest standard deviation of a closure's position, in metres: one whose points are all far "

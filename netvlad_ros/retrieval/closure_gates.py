@@ -48,7 +48,7 @@ def _all_gates(
     if odometry.is_level(config.odometry, query):
         yield from _of_tilt(geometry, match, query, config)
     if motion is not None:
-        yield _of_odometry(geometry, query, motion, config)
+        yield from _of_odometry(geometry, match, query, motion, config)
     if geometry.match_from_query is None:
         reason = "the images fit together, but without camera_info of both no pose follows"
         yield rejected("no_pose", 0, 1, reason)
@@ -89,16 +89,24 @@ def _of_tilt(
     yield at_most("max_tilt", tilt_deg, config.closures.max_tilt_deg, said)
 
 
-def _of_odometry(geometry: Geometry, query: ImageData, motion: Motion, config: Config) -> Verdict:
+def _of_odometry(
+    geometry: Geometry, match: ImageData, query: ImageData, motion: Motion, config: Config
+) -> Iterator[Verdict]:
     limits = config.closures
+    deviations = limits.max_odometry_deviation
     if geometry.metric is not None and is_of_base(geometry, query):
         away = motion.deviation(geometry.metric)
         said = "it is {:.1f} standard deviations from odometry"
-        return at_most("odometry", away, limits.max_odometry_deviation, said)
+        yield at_most("odometry", away, deviations, said)
+        return
     # Without a scale, or where nobody knows how the camera is mounted: are they within sight at all?
-    away_m = motion.least_length_m(limits.max_odometry_deviation)
+    away_m = motion.least_length_m(deviations)
     said = "by odometry the images are at least {:.1f} m apart"
-    return at_most("odometry_distance", away_m, limits.max_distance_m, said)
+    yield at_most("odometry_distance", away_m, limits.max_distance_m, said)
+    if match.odometry is not None and odometry.is_level(config.odometry, query):
+        rise_m = odometry.least_rise_m(motion, match.odometry, deviations)
+        said = "by odometry one image is at least {:.1f} m above the other"
+        yield at_most("odometry_rise", rise_m, limits.max_rise_m, said)
 
 
 def is_of_base(geometry: Geometry, query: ImageData) -> bool:

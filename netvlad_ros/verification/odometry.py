@@ -135,6 +135,14 @@ def tilt_deg(match: Pose, query: Pose, match_from_query: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
+def least_rise_m(motion: Motion, match: Pose, deviations: float) -> float:
+    """How far above or below the match the query is at least, within so many standard deviations."""
+    up = of_pose(match)[2, :3]  # in the match's frame
+    up_query = motion.matrix[:3, :3].T @ up
+    spread_m = float(np.sqrt(up_query @ motion.covariance[:3, :3] @ up_query))
+    return max(0.0, abs(float(up @ motion.matrix[:3, 3])) - deviations * spread_m)
+
+
 def is_level(config: OdometryConfig, data: ImageData) -> bool:
     """Whether the odometry of an image is level: as configured, or else unless it is of the camera itself."""
     if config.is_level != "auto":

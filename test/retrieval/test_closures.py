@@ -113,6 +113,18 @@ def test_a_floor_above_is_told_by_level_odometry(drive: Drive) -> None:
     assert verdict(selection, drive.keyframes[0])[0] == "odometry"
 
 
+def test_a_floor_above_is_told_without_a_scale_too(drive: Drive) -> None:
+    scaleless = HERE.seen_from(standing(), "", odometry=standing())
+    above = standing()
+    above[2, 3] = 3.0
+    drive.add(scaleless)
+    drive.go([standing(10 * (n % 2), 0, 90 * n) for n in range(1, 4)])
+    selection = drive.add(replace(scaleless, odometry=pose(above)), [drive.match(0)])
+    said = selection.rejections[drive.keyframes[0].name]
+    assert said.stage == "odometry_rise"
+    assert "m above the other, 1 at most are allowed" in said.reason
+
+
 def test_a_closure_that_is_tilted_against_gravity_is_rejected(drive: Drive) -> None:
     """Also of another session, whose odometry begins elsewhere."""
     drive.add(at(standing()))
