@@ -12,6 +12,7 @@ from netvlad_ros.errors import ModelError
 
 # What curves are of.
 SIMILARITY, SEQUENCE_SCORE, MARGIN = "similarity", "sequence_score", "margin"
+INLIERS = "inliers"
 # With which matches of a model without a calibration are judged; suits descriptors with whitening.
 UNCALIBRATED_SIMILARITY = 0.45
 MAX_POINTS = 64

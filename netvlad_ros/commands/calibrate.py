@@ -2,13 +2,14 @@
 """`netvlad calibrate`: the parameters that reach a wanted precision, from one's own drives."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from netvlad_ros.calibration import SEQUENCE_SCORE, SIMILARITY, Calibration
+from netvlad_ros.calibration import INLIERS, SEQUENCE_SCORE, SIMILARITY, Calibration
 from netvlad_ros.commands.detected import describe, detections, image_sequence
 from netvlad_ros.commands.evaluate import MODEL_HELP
 from netvlad_ros.commands.images import (
@@ -17,7 +18,7 @@ from netvlad_ros.commands.images import (
     add_source_arguments,
     options_of,
 )
-from netvlad_ros.commands.values import parse_count, parse_positive, parse_share
+from netvlad_ros.commands.values import parse_positive, parse_share
 from netvlad_ros.config import Config
 from netvlad_ros.config.files import load_config, to_yaml
 from netvlad_ros.data.read_places import read_sequence
@@ -39,8 +40,6 @@ from netvlad_ros.evaluation.report import make_folder
 from netvlad_ros.evaluation.sequences import ImageSequence, same_places
 from netvlad_ros.keyframe import Match
 from netvlad_ros.verification.verifier import verify
-
-TITLES = {"similarity": "similarity", "sequence_score": "sequence score", "margin": "margin"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,13 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=45.0,
         metavar="DEGREES",
         help="right matches look the same way up to this, where headings are known (default: 45)",
-    )
-    parser.add_argument(
-        "--min-inliers",
-        type=parse_count,
-        default=30,
-        metavar="N",
-        help="without positions: two images agree if so many local features do (default: 30)",
     )
     add_source_arguments(parser)
     add_sensor_arguments(parser)
@@ -128,13 +120,15 @@ class _Drive:
     ) -> list[JudgedQuery]:
         """The queries of the drive of this number."""
         log = self.log
+
+        def inliers(query: LoggedKeyframe, match: Match) -> int:
+            return verify(query.query.data, match.data, config.verification).inliers
+
         if not self.by_poses:
-
-            def agrees(query: LoggedKeyframe, match: Match) -> bool:
-                geometry = verify(query.query.data, match.data, config.verification)
-                return geometry.inliers >= arguments.min_inliers
-
-            return judged_queries(log, agrees, drive=number)
+            least = config.closures.min_inliers
+            return judged_queries(
+                log, lambda query, match: inliers(query, match) >= least, drive=number
+            )
         has_headings = self.keyframes.headings_rad is not None
         protocol = SequenceProtocol(
             radius_m=arguments.radius,
@@ -149,7 +143,8 @@ class _Drive:
             searched = query.query.searched
             return any(each < searched for each in same[log.position(query.query.keyframe)])
 
-        return judged_queries(log, is_right, closes_loop, number)
+        has_features = config.verification.features != "none"
+        return judged_queries(log, is_right, closes_loop, inliers if has_features else None, number)
 
 
 def _drive(arguments: argparse.Namespace, path: str) -> _Drive:
@@ -193,8 +188,8 @@ def _sentences(outcome: _Outcome, arguments: argparse.Namespace, by_poses: bool)
     told = (
         f"right: within {arguments.radius:g} m, headings within {arguments.heading_tolerance:g}°"
         if by_poses
-        else f"right: {arguments.min_inliers} or more local features agree by geometry, which look-alike "
-        "places do too"
+        else "right: as many local features agree by geometry as closures.min_inliers asks for, which "
+        "look-alike places do too"
     )
     lines = [
         f"{len(outcome.queries)} queries, {loops} of them close a loop, in {stretches} stretches",
@@ -207,7 +202,7 @@ def _sentences(outcome: _Outcome, arguments: argparse.Namespace, by_poses: bool)
         )
         return lines
     for quantity, limit in outcome.limits.items():
-        lines.append(f"{TITLES[quantity]}: {_of(limit, arguments.precision)}")
+        lines.append(f"{quantity.replace('_', ' ')}: {_of(limit, arguments.precision)}")
     lines.append(f"similarity or sequence score: {_of(outcome.together, arguments.precision)}")
     more = outcome.together.more_loops
     if more:
@@ -264,4 +259,7 @@ def _calibrated(outcome: _Outcome, arguments: argparse.Namespace) -> Config:
     if SEQUENCE_SCORE in outcome.limits:
         score = outcome.limits[SEQUENCE_SCORE].value
         candidates = replace(candidates, min_sequence_score=100.0 if score is None else score)
-    return replace(config, candidates=candidates)
+    closures = config.closures
+    if INLIERS in outcome.limits and (least := outcome.limits[INLIERS].value) is not None:
+        closures = replace(closures, min_inliers=max(4, math.ceil(least)))
+    return replace(config, candidates=candidates, closures=closures)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.calibration import MARGIN, SEQUENCE_SCORE, SIMILARITY, Calibration
+from netvlad_ros.calibration import INLIERS, MARGIN, SEQUENCE_SCORE, SIMILARITY, Calibration
 from netvlad_ros.evaluation.detection_log import DetectionLog, LoggedKeyframe
 from netvlad_ros.keyframe import Match
 
-QUANTITIES = (SIMILARITY, SEQUENCE_SCORE, MARGIN)
+QUANTITIES = (SIMILARITY, SEQUENCE_SCORE, MARGIN, INLIERS)
 # Queries of one stretch are of one place, and their errors are of one cause.
 STRETCH_KEYFRAMES = 5
 # Fewer stretches with a loop than these say nothing of a threshold.
@@ -103,11 +103,13 @@ def judged_queries(
     log: DetectionLog,
     is_right: Callable[[LoggedKeyframe, Match], bool],
     closes_loop: Callable[[LoggedKeyframe], bool] | None = None,
+    inliers: Callable[[LoggedKeyframe, Match], int] | None = None,
     drive: int = 0,
 ) -> list[JudgedQuery]:
     """The queries of a drive that had something to match.
 
     closes_loop: whether there was a right match to find; left out, whether one of the matches is right.
+    inliers:     how well a query and its first match agree by geometry; left out, nobody knows.
     drive:       its number among others.
     """
     judged = []
@@ -121,9 +123,12 @@ def judged_queries(
         }
         right = {name: is_right(keyframe, match) for name, match in asked.items()}
         first = matches[0]
+        ranked = {of: (value, right[match.keyframe]) for of, (match, value) in best.items()}
+        if inliers is not None:
+            ranked[INLIERS] = (float(inliers(keyframe, first)), right[first.keyframe])
         judged.append(
             JudgedQuery(
-                {of: (value, right[match.keyframe]) for of, (match, value) in best.items()},
+                ranked,
                 (first.similarity, first.sequence_score, right[first.keyframe]),
                 any(right.values()) if closes_loop is None else closes_loop(keyframe),
                 (drive, number // STRETCH_KEYFRAMES),

@@ -42,7 +42,7 @@ def drive(folder: Path, places: int, laps: int = 2) -> Path:
 def calibrate(netvlad: Run, tmp_path: Path) -> Run:
     def run(*words: object) -> tuple[int, str, str]:
         model = ("--model", "baseline:thumbnails", "--cache", tmp_path / "cache")
-        return netvlad("calibrate", *words, *model, *SETTINGS, "-o", tmp_path / "out")
+        return netvlad("calibrate", *SETTINGS, *words, *model, "-o", tmp_path / "out")
 
     return run
 
@@ -65,6 +65,15 @@ def test_limits_come_out_with_an_interval_a_picture_and_a_file_of_parameters(
     assert float(candidates.min_sequence_score) > 0.0
 
 
+def test_with_local_features_the_least_number_of_inliers_comes_out_too(
+    calibrate: Run, tmp_path: Path
+):
+    features = ("--set", "verification.features=orb")
+    code, out, _ = calibrate(drive(tmp_path / "drive", 45), *features)
+    assert code == 0
+    assert "inliers: " in out
+
+
 def test_too_few_loops_leave_the_models_own_calibration(calibrate: Run, tmp_path: Path):
     code, out, _ = calibrate(drive(tmp_path / "drive", 25))
     assert code == 0
@@ -84,7 +93,10 @@ def test_without_positions_it_says_that_geometry_tells_what_is_right(
     words = ("--set", "database.exclude_recent_s=20", "--cache", tmp_path / "cache")
     code, out, _ = netvlad("calibrate", bag, "--model", "baseline:thumbnails", *words)
     assert code == 0
-    assert "local features agree by geometry, which look-alike places do too" in out
+    assert (
+        "local features agree by geometry as closures.min_inliers asks for, which "
+        "look-alike places" in out
+    )
 
 
 def test_without_positions_and_without_features_nothing_tells_what_is_right(
