@@ -86,6 +86,7 @@ def test_several_drives_count_together(calibrate: Run, tmp_path: Path):
     assert "similarity: from " in calibrate(*drives)[1]
 
 
+@pytest.mark.slow
 def test_without_positions_it_says_that_geometry_tells_what_is_right(
     netvlad: Run, shared: Path, tmp_path: Path
 ):
