@@ -81,15 +81,15 @@ def measure(arguments: argparse.Namespace) -> None:
         found += drive(kind, number, extractor)
         console.print(f"{done} of {len(jobs)} worlds, {len(found)} queries", style="dim")
     curves = {quantity: _fitted(found, quantity) for quantity in found[0].best}
-    for quantity, curve in curves.items():
-        _show_curve(quantity, curve, found)
     calibration = Calibration(curves, _source(len(jobs)), extractor.fingerprint)
-    _show_groups(calibration, found)
     if arguments.calibrated:
         network = load_model(path)
         network.calibration = calibration
         save_model(network, arguments.calibrated)
         console.print(arguments.calibrated)
+    for quantity, curve in curves.items():
+        _show_curve(quantity, curve, found)
+    _show_groups(calibration, found)
 
 
 def _source(drives: int) -> str:

@@ -15,8 +15,8 @@ SHOWN_DIGITS = 8
 # Of a keyframe that no back-end has a number for.
 NO_EXTERNAL_ID = -1
 
-# By the calibration of the shipped model, similarity 0.59 and sequence score 2.4 are right equally often.
-SIMILARITY_WEIGHT = 4.0
+# By the calibration of the shipped model, similarity 0.5 and sequence score 1.37 are right equally often.
+SIMILARITY_WEIGHT = 2.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Match:
     """A keyframe that may show the place of a query. Scores that were not computed are NaN.
 
     similarity:     cosine similarity to the query, -1 to 1.
-    sequence_score: how well the keyframes before the query fit those before this one, 0 for chance; see
-                    retrieval/sequences.py.
+    sequence_score: how well the keyframes before the query fit those before this one; about 0 or less by
+                    chance, see retrieval/sequences.py.
     margin:         how far that is above the score of the best other place; negative if this is not the best.
     data:           what else is known of it, where somebody needs it.
     """

@@ -123,6 +123,13 @@ class Drives:
         products = _product(descriptors, centred) - _product(self._means(rows), centred)[which]
         return products / self._lengths[ids, None]
 
+    def same_light(self, keyframe: int, ids: np.ndarray) -> np.ndarray:
+        """(n,) cosine, 0 to 1, of what the drives of a keyframe and of n others look like on the whole."""
+        rows, which = np.unique(self._table[ids, 4], return_inverse=True)
+        means, own = self._means(rows), self._means(self._table[[keyframe], 4])[0]
+        lengths = np.linalg.norm(means, axis=1) * np.linalg.norm(own)
+        return np.maximum(0.0, means @ own / np.maximum(lengths, EPSILON))[which]
+
     def _means(self, rows: np.ndarray) -> np.ndarray:
         """(n, D) what drives look like on the whole in these blocks."""
         before = self._rows_before[rows]

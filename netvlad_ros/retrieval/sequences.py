@@ -18,12 +18,15 @@ OTHER_SPEED_WEIGHT = 0.8
 LAST_PAIR_WEIGHT = 3.0
 # And a sequence scores at most so many times what its view does: a robot that turns off leaves the old way.
 LAST_PAIR_FACTOR = 4.0
+# So much is taken off where both drives look the same on the whole, in one light: there look-alike places fit
+# better by chance, and right ones much better.
+SAME_LIGHT = 0.8
 # From one query to the next a drive goes on by so many keyframes of the map.
 MAX_STEP = 2
 # Keyframes of a session that are at most so many apart are of one place.
 PLACE_KEYFRAMES = 5
 # A place counts as recognised with such a score; its other visits are then left out of margins.
-RECOGNISED = 2.0
+RECOGNISED = 1.6
 # The most similar matches that get a score, and the best places that the next query goes on from: more of
 # them cost time and find no more.
 MAX_FOUND, MAX_FOLLOWED = 8, 6
@@ -82,9 +85,9 @@ class SequenceScorer:
 
     Descriptors are centred first: what a drive looks like on the whole, such as dark, is taken out, so that
     by night the day's places count and not all that is dark. The score is the mean similarity along a line
-    through the table of pairs, the best of some speeds, as a multiple of the root mean square of the table:
-    0 is chance. (Local contrast, as in SeqSLAM: Milford and Wyeth, ICRA 2012.) What is missing, because a
-    drive or a map has only begun or has a gap, counts as chance.
+    through the table of pairs, the best of some speeds, as a multiple of the root mean square of the table
+    (local contrast, as in SeqSLAM: Milford and Wyeth, ICRA 2012), less SAME_LIGHT. What is missing, because
+    a drive or a map has only begun or has a gap, counts as chance.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class SequenceScorer:
         is_scored[:MAX_FOUND] = True
         ids = np.concatenate([found.ids[is_scored], others])
         scores = self._scores(np.stack(track.centred), ids, hidden)
+        scores -= np.float32(SAME_LIGHT) * self._drives.same_light(query, ids).astype(np.float32)
         scored = Found(
             ids,
             np.concatenate([found.similarities[is_scored], alike]),
