@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# What tells how far points are away.
+POINTS_FROM = ("depth", "stereo", "motion")
+
 
 @dataclass(frozen=True, eq=False)
 class Pose:
@@ -65,7 +68,7 @@ class LocalFeatures:
     keypoints_px: (n, 2) float32, x and y.
     descriptors:  (n, length), uint8 (compared by Hamming distance) or float32 (Euclidean).
     points_m:     (n, 3) float32 in the camera's optical frame, NaN where unknown; None without depth.
-    points_from:  how they are known: "depth", "stereo" or "motion"; empty without.
+    points_from:  how they are known, one of POINTS_FROM; empty without.
     """
 
     method: str

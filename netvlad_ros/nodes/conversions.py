@@ -3,7 +3,7 @@
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from std_msgs.msg import Header
@@ -24,6 +24,7 @@ from netvlad_ros.msg import (
     RejectedMatch,
     RejectedMatches,
 )
+from netvlad_ros.msg import ImageData as ImageDataMessage
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.msg import Verdict as VerdictMessage
 from netvlad_ros.nodes.geometry_messages import geometry_message
@@ -120,11 +121,17 @@ def matches_message(query: Query, source: GlobalDescriptor) -> KeyframeMatches:
     )
 
 
-def query_from(message: KeyframeMatches) -> Query:
-    """The query and its matches, best first. Raises MessageError for what no database says."""
+def query_from(
+    message: KeyframeMatches, told: Callable[[str], None] = lambda problem: None
+) -> Query:
+    """The query and its matches, best first. Raises MessageError for what no database says.
+
+    told: gets a sentence where what is known beside descriptors can't be; the keyframe then goes without, as
+          it is found by its descriptor all the same.
+    """
     keyframe = keyframe_from(message.query)
-    matches = [_match(each) for each in message.matches]
-    best_recent = [_match(each) for each in message.best_recent]
+    matches = [_match(each, told) for each in message.matches]
+    best_recent = [_match(each, told) for each in message.best_recent]
     _refuse_absurd(keyframe, [*matches, *best_recent])
     return Query(
         keyframe,
@@ -139,7 +146,7 @@ def query_from(message: KeyframeMatches) -> Query:
         message.query_number,
         message.fingerprint,
         calibration_from(message),
-        image_data_from(message.data),
+        _data(keyframe, message.data, told),
     )
 
 
@@ -245,10 +252,21 @@ def _match_message(match: Match, data: ImageData = NOTHING_KNOWN) -> KeyframeMat
     )
 
 
-def _match(message: KeyframeMatch) -> Match:
-    keyframe, data = keyframe_from(message.keyframe), image_data_from(message.data)
+def _match(message: KeyframeMatch, told: Callable[[str], None]) -> Match:
+    keyframe = keyframe_from(message.keyframe)
+    data = _data(keyframe, message.data, told)
     scores = (message.similarity, message.sequence_score, message.margin)
     return Match(keyframe, *map(float, scores), data=data)
+
+
+def _data(
+    keyframe: Keyframe, messages: Sequence[ImageDataMessage], told: Callable[[str], None]
+) -> ImageData:
+    try:
+        return image_data_from(messages)
+    except MessageError as error:
+        told(f"what is known of keyframe {keyframe} is refused: {error}")
+        return NOTHING_KNOWN
 
 
 def calibration_messages(calibration: Calibration | None) -> list[CalibrationMessage]:

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from netvlad_ros.errors import MessageError, NetVLADError
 from netvlad_ros.image_data import (
     NOTHING_KNOWN,
+    POINTS_FROM,
     CameraModel,
     CorrectedPose,
     ImageData,
@@ -118,9 +119,14 @@ def _features(message: LocalFeaturesMessage) -> LocalFeatures:
             f"expected {count} descriptors of {size} bytes each, whole numbers of float32 unless they are "
             f"binary, got {len(message.descriptors)} bytes."
         )
-    if points not in (0, 3 * count):
+    if points != (3 * count if message.points_from else 0):
         raise MessageError(
-            f"expected x, y and z of {count} features, or of none, got {points} coordinates."
+            f"expected x, y and z of {count} features, or of none and points_from empty, got {points} "
+            f"coordinates from {message.points_from!r}."
+        )
+    if message.points_from and message.points_from not in POINTS_FROM:
+        raise MessageError(
+            f"expected points from {', '.join(POINTS_FROM)}, got {message.points_from!r}."
         )
     keypoints_px = np.array(message.keypoints_px, np.float32).reshape(count, 2)
     descriptors = np.frombuffer(message.descriptors, np.uint8 if message.is_binary else "<f4")
@@ -132,7 +138,7 @@ def _features(message: LocalFeaturesMessage) -> LocalFeatures:
         message.method,
         keypoints_px,
         descriptors.reshape(count, length),
-        points_m if points or message.points_from else None,
+        points_m if message.points_from else None,
         message.points_from,
     )
 

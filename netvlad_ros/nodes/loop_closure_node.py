@@ -2,6 +2,7 @@
 """The node that says which matches are loop-closure candidates or closures, and why the others are not."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -69,7 +70,7 @@ class LoopClosureNode(Node):
         self._health.arrived()
         try:
             with self._health.timed("select"):
-                query = query_from(message)
+                query = query_from(message, partial(self._health.problem, "data"))
                 selection = self._selector.select(query)
         except NetVLADError as error:
             self._health.count("refused")
@@ -88,9 +89,11 @@ class LoopClosureNode(Node):
         try:
             with self._health.timed("verify"):
                 closures = self._verifier.select(query)
-        except NetVLADError as error:
-            self._health.problem("verification", f"candidates go on unverified: {error}")
-            return ClosureSelection(summary=str(error))
+        except Exception as error:  # numbers may be worse than anybody thought
+            is_ours = isinstance(error, NetVLADError)
+            sentence = str(error) if is_ours else f"{type(error).__name__}: {error}"
+            self._health.problem("verification", f"candidates go on unverified: {sentence}")
+            return ClosureSelection(summary=sentence)
         if closures.problem:
             self._health.problem("odometry", closures.problem)
         return closures

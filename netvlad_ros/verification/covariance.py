@@ -20,7 +20,7 @@ FLOOR_M, FLOOR_RAD = 0.005, 0.001
 TOGETHER = {"depth": 1 / 40, "stereo": 1 / 20, "motion": 1 / 20}
 # Points are found to about this, however well a few of them happen to fit.
 LEAST_ERROR_PX = 0.5
-# Of a direction without length, along itself: nothing is known.
+# Variance (also in rad2) of what the points do not tell at all, such as the length of a direction.
 UNKNOWN_M2 = 1e6
 
 Cameras = tuple[CameraModel, CameraModel]
@@ -97,7 +97,8 @@ def _covariance(
     """together: how many points err as one, on average."""
     independent = len(errors) / together
     scale = max(LEAST_ERROR_PX**2, float(errors @ errors) / max(1.0, independent - unknowns))
-    return scale * together * np.linalg.pinv(jacobian.T @ jacobian)
+    information = jacobian.T @ jacobian / (scale * together)
+    return np.linalg.inv(information + np.eye(unknowns) / UNKNOWN_M2)
 
 
 def _together(pixels: np.ndarray, camera: CameraModel, points_from: str) -> float:

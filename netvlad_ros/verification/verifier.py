@@ -25,8 +25,9 @@ def verify(query: ImageData, match: ImageData, config: VerificationConfig) -> Ge
     if query.features is None or match.features is None:
         whose = "query" if query.features is None else "match"
         return Geometry(problem=f"the {whose} has no local features")
-    if query.features.method != match.features.method:
-        methods = f"{match.features.method} of the match and {query.features.method} of the query"
+    kinds = [_kind(each) for each in (match.features, query.features)]
+    if kinds[0] != kinds[1]:
+        methods = "{} of the match and {} of the query".format(*kinds)
         return Geometry(problem=f"local features {methods} can't be compared")
     rows = matching.match(query.features, match.features, config.max_ratio)
     pair = _Pair(query.features, match.features, rows)
@@ -38,6 +39,12 @@ def verify(query: ImageData, match: ImageData, config: VerificationConfig) -> Ge
         )
     except _SOLVER_ERRORS as error:
         return Geometry(problem=f"the {len(pair)} point matches can't be solved ({error})")
+
+
+def _kind(features: LocalFeatures) -> str:
+    """What only the same can be compared with."""
+    descriptors = features.descriptors
+    return f"{features.method} ({descriptors.shape[1]} x {descriptors.dtype})"
 
 
 class _Pair:
@@ -119,7 +126,7 @@ class _Way:
         points_from: str,
     ) -> None:
         self._points_m, self._pixels, self._camera = points_m, pixels, camera
-        known = np.flatnonzero(np.isfinite(points_m[:, 2]))
+        known = np.flatnonzero(np.isfinite(points_m).all(1))
         self.known = len(known)
         self.inliers, self.points_from_camera = 0, Motion(np.eye(4), np.eye(6))
         found = solvers.absolute_pose(points_m[known], pixels[known], camera, max_error_px)

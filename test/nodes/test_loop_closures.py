@@ -4,6 +4,7 @@
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,29 @@ def test_a_limit_changed_while_running_counts_for_the_next_query(database: Askin
     closures, _, rejected = database.ask(QUERY, {20: SAME_PLACE})
     assert closures == []
     assert rejected.rejected[0].verdict.limit == POINTS + 1
+
+
+def test_features_that_can_not_be_are_told_and_their_keyframe_stays_a_candidate(
+    database: Asking,
+) -> None:
+    assert SAME_PLACE.features is not None
+    of_nothing = replace(SAME_PLACE.features, points_from="radar")
+    matches = {30: replace(SAME_PLACE, features=of_nothing), 40: SAME_PLACE}
+    closures, candidates, _ = database.ask(QUERY, matches)
+    assert [each.match.number for each in closures] == [40]
+    assert {each.match.number for each in candidates.candidates} == {30, 40}
+    database.node.until(lambda: database.node.says("5e5e5e5e/30 is refused", "got 'radar'"))
+
+
+def test_numbers_that_nobody_expects_leave_the_candidates(database: Asking) -> None:
+    """A mount further away than numbers reach."""
+    mount = rigid(np.eye(3), np.array([1e300, 0.0, 0.0]))
+    data = image_data(np.eye(4), mount)
+    closures, candidates, rejected = database.ask(data, {9: data})
+    assert closures == []
+    assert len(candidates.candidates) == 1
+    assert rejected.closure_summary
+    database.node.until(lambda: database.node.says("candidates go on unverified"))
 
 
 def test_without_poselib_candidates_go_on(start: Start, tmp_path: Path) -> None:

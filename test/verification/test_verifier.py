@@ -88,7 +88,13 @@ def test_another_place_has_nothing_in_common() -> None:
             ImageData(
                 LocalFeatures("sift", np.zeros((9, 2), np.float32), np.zeros((9, 128), np.float32))
             ),
-            "orb of the match and sift of the query can't be compared",
+            "orb (32 x uint8) of the match and sift (128 x float32) of the query can't be compared",
+        ),
+        (
+            ImageData(
+                LocalFeatures("orb", np.zeros((9, 2), np.float32), np.zeros((9, 16), np.uint8))
+            ),
+            "orb (16 x uint8) of the query can't be compared",
         ),
     ],
 )
@@ -118,6 +124,14 @@ def test_few_points_or_points_that_coincide_give_no_error(source: str, count: in
         view = ImageData(features, camera)
         found = verify(view, view, CONFIG)
         assert found.metric is None or np.isfinite(found.metric.covariance).all()
+
+
+def test_a_camera_that_did_not_move_tells_no_direction() -> None:
+    view = SCENE.seen_from(MATCH, "")
+    found = verify(view, view, CONFIG).match_from_query
+    assert found is not None
+    assert np.linalg.eigvalsh(found.covariance[:3, :3])[0] > 100
+    assert found.covariance[3:, 3:] == pytest.approx(np.zeros((3, 3)), abs=1e-4)
 
 
 def test_the_same_images_give_the_same_bytes() -> None:
