@@ -35,7 +35,7 @@ LAYERS = [
     {"importers", "runtime"},
     {"extraction"},
     {"index", "sensors", "store", "verification"},
-    {"retrieval"},
+    {"graph", "retrieval"},
     {"evaluation", "export", "inspection", "search", "training", "worlds"},
     {"cli", "commands", "nodes"},
 ]
