@@ -259,7 +259,14 @@ def test_replay_tells_each_loop_and_writes_the_results(
     assert "6 of 6 images are keyframes, 2 of them have loop-closure candidates" in out
     assert "images/s" in out
     written = sorted(file.name for file in (tmp_path / "results").iterdir())
-    assert written == ["candidates.csv", "candidates.json", "pairs.png", "similarity_matrix.png"]
+    closures = [f"closures.{ending}" for ending in ("csv", "g2o", "json", "png")]
+    assert written == [
+        "candidates.csv",
+        "candidates.json",
+        *closures,
+        "pairs.png",
+        "similarity_matrix.png",
+    ]
     assert all(str(tmp_path / "results" / name) in out for name in written)
 
 
@@ -338,7 +345,7 @@ def test_the_same_bag_gives_the_same_bytes_in_another_process(
     done = in_new_process(*replay_words(bag, model, "-o", tmp_path / "b"))
     assert (done.returncode, done.stderr) == (0, "")
     files = sorted(file.name for file in (tmp_path / "a").iterdir())
-    assert len(files) == 4
+    assert len(files) == 8
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

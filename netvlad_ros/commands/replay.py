@@ -20,6 +20,7 @@ from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.errors import BagError
+from netvlad_ros.evaluation.closure_report import write_closures
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.detections import detect
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for candidates.json, candidates.csv, similarity_matrix.png and pairs.png; "
-        "left out, nothing is written",
+        help="folder for candidates.json, candidates.csv, similarity_matrix.png and pairs.png, and for "
+        "closures.json, closures.csv, closures.g2o and closures.png; left out, nothing is written",
     )
     parser.add_argument(
         "--ground-truth",
@@ -75,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         tell_sensors(images)
     _print_summary(results)
     if arguments.output:
-        for path in write_report(arguments.output, results):
-            print(path)
+        for write in (write_report, write_closures):
+            print(*write(arguments.output, results), sep="\n")
     if damage:
         raise damage
     return 0
@@ -108,6 +109,8 @@ def _run_through(
             if keyframe and keyframe.selection.candidates:
                 best = keyframe.selection.candidates[0].match
                 tqdm.write(log.sentence(keyframe.query.keyframe, best))
+            for closure in keyframe.closures.closures if keyframe else ():
+                tqdm.write(log.closure_sentence(closure))
     except BagError as error:
         damage = error
     if not log.keyframes:

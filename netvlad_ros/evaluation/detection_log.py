@@ -12,6 +12,7 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.evaluation.detections import ImageDetection
 from netvlad_ros.evaluation.precision_recall import FirstMatches
 from netvlad_ros.keyframe import Keyframe, Match
+from netvlad_ros.retrieval.closures import Closure, ClosureSelection
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import Selection
 
@@ -22,13 +23,18 @@ _NO_PICTURE = np.empty(0, np.uint8)
 
 @dataclass(frozen=True)
 class LoggedKeyframe:
-    """A keyframe with its answer, kept small: the picture is a JPEG file in memory, or empty for none."""
+    """A keyframe with its answer, kept small: the picture is a JPEG file in memory, or empty for none.
+
+    width_px: of the image that the picture was made of.
+    """
 
     number: int
     query: Query
     selection: Selection
     descriptor: np.ndarray
     jpeg: np.ndarray
+    closures: ClosureSelection = field(default_factory=ClosureSelection)
+    width_px: int = THUMBNAIL_WIDTH_PX
 
     @property
     def picture(self) -> np.ndarray:
@@ -53,12 +59,23 @@ class DetectionLog:
         if detection is None:
             self.skipped.append(detected)
             return None
-        if detection.query is None or detection.selection is None:
+        if detection.query is None or detection.selection is None or detection.closures is None:
             return None
-        jpeg = _NO_PICTURE if detected.image is None else _thumbnail(detected.image)
-        kept = (detection.query, detection.selection, detection.descriptor, jpeg)
+        jpeg, width_px = _NO_PICTURE, THUMBNAIL_WIDTH_PX
+        if detected.image is not None:
+            jpeg, width_px = _thumbnail(detected.image), detected.image.shape[1]
         self._positions[detection.query.keyframe.name] = len(self.keyframes)
-        self.keyframes.append(LoggedKeyframe(detected.number, *kept))
+        self.keyframes.append(
+            LoggedKeyframe(
+                detected.number,
+                detection.query,
+                detection.selection,
+                detection.descriptor,
+                jpeg,
+                detection.closures,
+                width_px,
+            )
+        )
         return self.keyframes[-1]
 
     @property
@@ -94,6 +111,11 @@ class DetectionLog:
         """What would be reported without a threshold: the best match that was old enough."""
         return self._first([next(iter(each.query.matches), None) for each in self.keyframes])
 
+    @property
+    def closures(self) -> list[Closure]:
+        """In the order in which they were found."""
+        return [closure for each in self.keyframes for closure in each.closures.closures]
+
     def position(self, keyframe: Keyframe) -> int:
         """Which of the keyframes this is, from 0; unlike its name the same in each run."""
         return self._positions[keyframe.name]
@@ -106,6 +128,15 @@ class DetectionLog:
     def sentence(self, query: Keyframe, best: Match) -> str:
         """That a query has found a place again; times count from the first keyframe on."""
         return sentence(query, best, self.start_ns, self.position)
+
+    def closure_sentence(self, closure: Closure) -> str:
+        """That a query closes a loop, and by which numbers."""
+        pair = f"{self.told(closure.query)} closes a loop with {self.told(closure.match.keyframe)}"
+        return f"{pair}: {closure.geometry.in_words}"
+
+    def told(self, keyframe: Keyframe) -> str:
+        """Its number and time, which count from the first keyframe on."""
+        return told(keyframe, self.start_ns, self.position(keyframe))
 
     def _first(self, best: list[Match | None]) -> FirstMatches:
         return FirstMatches(
@@ -124,12 +155,13 @@ def sentence(
     number: Callable[[Keyframe], int] = lambda keyframe: keyframe.number,
 ) -> str:
     """That a query has found a place again; times count from start_ns on."""
+    both = [told(each, start_ns, number(each)) for each in (query, best.keyframe)]
+    return f"{both[0]} looks like {both[1]}, {best.scores}"
 
-    def told(keyframe: Keyframe) -> str:
-        time_s = (keyframe.stamp_ns - start_ns) / NANOSECONDS
-        return f"keyframe {number(keyframe)} ({time_s:.1f} s)"
 
-    return f"{told(query)} looks like {told(best.keyframe)}, {best.scores}"
+def told(keyframe: Keyframe, start_ns: int, number: int) -> str:
+    """A keyframe with its time from start_ns on."""
+    return f"keyframe {number} ({(keyframe.stamp_ns - start_ns) / NANOSECONDS:.1f} s)"
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

@@ -61,13 +61,14 @@ def make_folder(folder: Path) -> None:
 def _json(results: Results) -> str:
     log = results.log
     document = {
-        "config": _config(results.config),
+        "config": config_values(results.config),
         "counts": {
             "images": log.images,
             "skipped": len(log.skipped),
             "keyframes": len(log.keyframes),
             "queries_with_candidates": results.queries_with_candidates,
             "candidates": results.candidates,
+            "closures": len(log.closures),
         },
         "fingerprint": results.fingerprint,
         "queries": [_query(keyframe, log) for keyframe in log.keyframes],
@@ -79,7 +80,7 @@ def _json(results: Results) -> str:
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
-def _config(config: Config) -> dict[str, Any]:
+def config_values(config: Config) -> dict[str, Any]:
     """The configuration without what belongs to this machine only: files keep their names."""
     values = dataclasses.asdict(config)
     for section, name in (("extractor", "model"), ("database", "path")):
@@ -103,8 +104,8 @@ def _query(keyframe: LoggedKeyframe, log: DetectionLog) -> dict[str, Any]:
             _match(rejection.match, log)
             | {
                 "stage": rejection.verdict.stage,
-                "value": _rounded(rejection.verdict.value),
-                "limit": _rounded(rejection.verdict.limit),
+                "value": rounded(rejection.verdict.value),
+                "limit": rounded(rejection.verdict.limit),
             }
             for rejection in keyframe.selection.rejections
         ],
@@ -118,9 +119,9 @@ def _match(match: Match, log: DetectionLog) -> dict[str, Any]:
         "keyframe": position,
         "image": log.keyframes[position].number,
         "stamp_ns": match.keyframe.stamp_ns,
-        "similarity": _rounded(match.similarity),
-        "sequence_score": _rounded_score(match.sequence_score),
-        "margin": _rounded_score(match.margin),
+        "similarity": rounded(match.similarity),
+        "sequence_score": rounded_score(match.sequence_score),
+        "margin": rounded_score(match.margin),
     }
 
 
@@ -128,26 +129,26 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "reported": _counts(evaluation.reported),
         "without_threshold": _counts(evaluation.unlimited),
-        "average_precision": _rounded(evaluation.curve.average_precision),
-        "recall_at_full_precision": _rounded(evaluation.curve.recall_at_full_precision),
+        "average_precision": rounded(evaluation.curve.average_precision),
+        "recall_at_full_precision": rounded(evaluation.curve.recall_at_full_precision),
     }
 
 
 def _counts(counts: PrecisionRecall) -> dict[str, float]:
     return dataclasses.asdict(counts) | {
-        "precision": _rounded(counts.precision),
-        "recall": _rounded(counts.recall),
+        "precision": rounded(counts.precision),
+        "recall": rounded(counts.recall),
     }
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """What is left does not depend on the order in which a processor adds."""
     return round(float(value), 6)
 
 
-def _rounded_score(value: float) -> float | None:
+def rounded_score(value: float) -> float | None:
     """None if it was not computed."""
-    return None if math.isnan(value) else _rounded(value)
+    return None if math.isnan(value) else rounded(value)
 
 
 def _write_csv(path: Path, log: DetectionLog) -> None:
@@ -173,7 +174,7 @@ def _draw_matrix(path: Path, results: Results) -> None:
     log, exclude_s = results.log, results.config.database.exclude_recent_s
     recording = plots.Recording(log.descriptors, log.times_s, log.available)
     title = (
-        f"{results.queries_with_candidates} of {_plural(len(log.keyframes), 'keyframe')} "
+        f"{results.queries_with_candidates} of {plural(len(log.keyframes), 'keyframe')} "
         "have loop-closure candidates\n"
         f"{results.limits}, at least {exclude_s:g} s apart"
     )
@@ -185,9 +186,10 @@ def _draw_pairs(path: Path, results: Results) -> None:
     chosen = plots.choose_pairs(pairs)
     images = [(keyframes[pair.query].picture, keyframes[pair.match].picture) for pair in chosen]
     count = f"{len(chosen)} of " if len(chosen) < len(pairs) else ""
-    title = f"{count}{_plural(len(pairs), 'loop-closure candidate')}: query left, match right"
+    title = f"{count}{plural(len(pairs), 'loop-closure candidate')}: query left, match right"
     plots.draw_pairs(path, chosen, images, results.log.times_s, title)
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """Such as 1 pair, 2 pairs."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

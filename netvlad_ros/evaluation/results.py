@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The outcome of a replay together with what it was made with, and its comparison with a ground truth."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from netvlad_ros.evaluation.precision_recall import (
     precision_recall,
     precision_recall_curve,
 )
+from netvlad_ros.retrieval.stages import Decision
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,30 @@ class Results:
             f"{len(log.keyframes)} of {log.images} images are keyframes, "
             f"{self.queries_with_candidates} of them have loop-closure candidates"
         )
-        return [counts, *(self.evaluation.sentences if self.evaluation else ())]
+        return [
+            counts,
+            self.closures_in_words,
+            *(self.evaluation.sentences if self.evaluation else ()),
+        ]
+
+    @property
+    def closures_in_words(self) -> str:
+        """How many matches are loop closures, and which gates stopped the others that were compared."""
+        selections = [each.closures for each in self.log.keyframes]
+        compared = sum(len(each.geometries) for each in selections)
+        if not compared:
+            return "no match was compared by geometry: none has local features"
+        stopped = Counter(
+            f"{'held' if verdict.decision == Decision.HOLD else 'rejected'} by {verdict.stage} {{}}"
+            for each in selections
+            for verdict in each.rejections.values()
+        )
+        gates = ", ".join(gate.format(count) for gate, count in stopped.most_common())
+        queries = sum(bool(each.closures) for each in selections)
+        return (
+            f"keyframes with loop closures: {queries} ({len(self.log.closures)} of {compared} matches that "
+            f"were compared by geometry{f'; {gates}' if gates else ''})"
+        )
 
     @property
     def evaluation(self) -> "Evaluation | None":

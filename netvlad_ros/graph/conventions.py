@@ -8,6 +8,8 @@ import numpy as np
 
 from netvlad_ros.verification.motion import Motion
 
+# Odometry that is said to be exact still weighs no more than this.
+LEAST_VARIANCE = 1e-12
 _ROTATION_FIRST = [3, 4, 5, 0, 1, 2]
 
 
@@ -26,5 +28,5 @@ def g2o_information(motion: Motion) -> np.ndarray:
     vectors. g2o's own EdgeSE3 takes the vector part of the error's quaternion, half of that: to weigh the
     same in there, multiply the last three rows and the last three columns by 2.
     """
-    information = np.linalg.inv(motion.covariance)
-    return (information + information.T) / 2
+    variances, axes = np.linalg.eigh(motion.covariance)
+    return (axes / np.maximum(variances, LEAST_VARIANCE)) @ axes.T

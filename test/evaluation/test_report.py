@@ -95,6 +95,7 @@ def test_the_json_file_says_what_was_run_and_counts(tmp_path: Path, results: Res
         "keyframes": 5,
         "queries_with_candidates": 2,
         "candidates": 2,
+        "closures": 0,
     }
     assert found["skipped"] == [{"image": 6, "reason": "is too dark"}]
 

@@ -68,6 +68,11 @@ def test_what_an_edge_costs_is_the_same_in_each_order_and_frame():
     np.testing.assert_allclose(exp(from_left) @ MATRIX, MATRIX @ exp(xi), atol=1e-12)
 
 
+def test_a_motion_that_is_said_to_be_exact_has_a_weight_too():
+    information = g2o_information(Motion(MATRIX, np.zeros((6, 6))))
+    np.testing.assert_allclose(information, 1e12 * np.eye(6))
+
+
 def test_in_g2o_itself_twice_the_rotation_rows_and_columns_weigh_the_same():
     """Its error is the translation and the vector part of the quaternion."""
     xi = 1e-3 * samples(1)[0]
