@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 import faiss
 import numpy as np
 
+from netvlad_ros.threads import FAISS_THREADS
+
 # Rows and columns of distances that are computed at once, in float64.
 ROWS, COLUMNS = 256, 4096
 
@@ -57,6 +59,7 @@ def nearest_rows(
     Of bits, packed in uint8 (N, D / 8), by Hamming distance; of float32 (N, D) by Euclidean distance.
     count: not more than there are vectors.
     """
+    faiss.omp_set_num_threads(FAISS_THREADS)  # counts for the thread that calls only
     if queries.dtype == np.uint8:
         bits = faiss.IndexBinaryFlat(8 * vectors.shape[1])
         bits.add(np.ascontiguousarray(vectors))
