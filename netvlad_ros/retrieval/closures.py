@@ -2,12 +2,12 @@
 """Which matches are loop closures: verified by geometry, in line with odometry, and of one place only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from netvlad_ros.config import Config
-from netvlad_ros.image_data import ImageData
+from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match
 from netvlad_ros.retrieval.closure_gates import gates, passed, rejected
 from netvlad_ros.retrieval.places import Places, are_near
@@ -18,8 +18,8 @@ from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.odometry import OdometryTrack, has_covariance, is_level
 from netvlad_ros.verification.verifier import verify
 
-# A closure is compared with so many before it.
-COMPARED_CLOSURES = 200
+# So many closures are remembered, and a new one is compared with the last of them.
+REMEMBERED_CLOSURES, COMPARED_CLOSURES = 200, 50
 NAN = float("nan")
 
 
@@ -28,7 +28,7 @@ class Closure:
     """A match that is a loop closure.
 
     odometry_deviation: how far it is from odometry, in standard deviations; NaN if that is not known.
-    agrees_with:        how many earlier closures it agrees with, given odometry.
+    agrees_with:        how many of the last 50 closures it agrees with, given odometry.
     verdicts:           of each gate that it passed, in their order.
     """
 
@@ -96,7 +96,7 @@ class ClosureSelector:
         self._hold_ambiguous([each for each in compared if each.has_passed])
         self._keep_best_of_each_place([each for each in compared if each.has_passed])
         self._skip_repeated(query.keyframe, [each for each in compared if each.has_passed])
-        closures = [self._closure(query.keyframe, each) for each in compared if each.has_passed]
+        closures = self._closed(query.keyframe, [each for each in compared if each.has_passed])
         closures.sort(key=_known_best_first)
         for closure in closures:
             self._remember(closure)
@@ -221,37 +221,46 @@ class ClosureSelector:
                 return query.number - before.number
         return float("inf")
 
-    def _closure(self, query: Keyframe, compared: _Compared) -> Closure:
-        return Closure(
-            query,
-            compared.match,
-            compared.geometry,
-            compared.deviation,
-            self._agreeing(query, compared),
-            compared.verdicts,
-        )
+    def _closed(self, query: Keyframe, verified: Sequence[_Compared]) -> list[Closure]:
+        """With how many earlier closures say the same of where the query is, given odometry between them."""
+        known = self._seen_from(query) if verified else []
+        return [
+            Closure(
+                query,
+                each.match,
+                each.geometry,
+                each.deviation,
+                sum(self._agree(each, match, query_there) for match, query_there in known),
+                each.verdicts,
+            )
+            for each in verified
+        ]
 
-    def _agreeing(self, query: Keyframe, compared: _Compared) -> int:
-        """How many earlier closures say the same of where the query is, given odometry between them."""
-        if compared.geometry.metric is None:
-            return 0
-        return sum(
-            implied.deviation(compared.geometry.metric)
-            <= self.config.closures.max_odometry_deviation
-            for other in self._closures
-            if (implied := self._implied(other, query, compared.match.keyframe)) is not None
-        )
+    def _seen_from(self, query: Keyframe) -> list[tuple[Keyframe, Motion]]:
+        """The match of each earlier closure, and where the query is seen from there."""
+        return [
+            (closure.match.keyframe, closure.geometry.metric.then(back))
+            for closure in self._closures[-COMPARED_CLOSURES:]
+            if closure.geometry.metric is not None
+            and (back := self._motion(closure.query, query)) is not None
+        ]
 
-    def _implied(self, other: Closure, query: Keyframe, match: Keyframe) -> Motion | None:
-        """What another closure says of a query and its match: there, across and back."""
-        there = self._motion(match, other.match.keyframe)
-        back = self._motion(other.query, query)
-        if there is None or back is None or other.geometry.metric is None:
-            return None
-        return there.then(other.geometry.metric).then(back)
+    def _agree(self, each: _Compared, match: Keyframe, query_there: Motion) -> bool:
+        """Whether it is the same that another closure says: to its match, and from there to the query."""
+        there = self._motion(each.match.keyframe, match)
+        if there is None or each.geometry.metric is None:
+            return False
+        implied = there.then(query_there)
+        limit = self.config.closures.max_odometry_deviation
+        return implied.deviation(each.geometry.metric) <= limit
 
     def _remember(self, closure: Closure) -> None:
-        self._closures = [*self._closures[-COMPARED_CLOSURES:], closure]
+        bare = replace(
+            closure,
+            match=replace(closure.match, data=NOTHING_KNOWN),
+            geometry=replace(closure.geometry, pairs_px=None),
+        )
+        self._closures = [*self._closures[1 - REMEMBERED_CLOSURES :], bare]
         self._places.unite(closure.query, closure.match.keyframe)
 
     @property

@@ -31,6 +31,8 @@ class OdometryTrack:
     _stamps_ns: list[int] = field(default_factory=list)
     _poses: list[Pose] = field(default_factory=list)
     _matrices: list[np.ndarray] = field(default_factory=list)
+    # Of each pose: where it is, how far it is from the one before, and by how much it is turned against that.
+    _ways: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
 
     def add(self, number: int, stamp_ns: int, pose: Pose) -> str:
         """The odometry of the next keyframe. Returns what is wrong with it, empty if nothing is."""
@@ -41,11 +43,19 @@ class OdometryTrack:
         problem, part = "", self._parts[-1] if self._parts else 0
         if self._poses and (problem := self._jump(stamp_ns, pose)):
             part += 1
+        matrix = of_pose(pose)
+        before = self._matrices[-1] if self._matrices else matrix
+        step_m = np.linalg.norm(pose.position_m - before[:3, 3])
+        cosine = (np.sum(before[:3, :3] * matrix[:3, :3]) - 1) / 2
+        row = len(self._numbers)
+        if row == len(self._ways):
+            self._ways = np.concatenate([self._ways, np.zeros((max(16, row), 5))])
+        self._ways[row] = *pose.position_m, step_m, np.arccos(np.clip(cosine, -1, 1))
         self._numbers.append(number)
         self._parts.append(part)
         self._stamps_ns.append(stamp_ns)
         self._poses.append(pose)
-        self._matrices.append(of_pose(pose))
+        self._matrices.append(matrix)
         return problem
 
     def pose(self, number: int) -> Pose | None:
@@ -95,11 +105,8 @@ class OdometryTrack:
         poses = self._poses[first], self._poses[last]
         if config.drift == "message" and all(map(has_covariance, poses)):
             return np.asarray(poses[0].covariance) + np.asarray(poses[1].covariance)
-        matrices = np.stack(self._matrices[first : last + 1])
-        positions = matrices[:, :3, 3]
-        steps_m = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-        turns = np.einsum("nij,nij->n", matrices[:-1, :3, :3], matrices[1:, :3, :3])
-        turns_rad = np.arccos(np.clip((turns - 1) / 2, -1, 1))
+        positions = self._ways[first : last + 1, :3]
+        steps_m, turns_rad = self._ways[first + 1 : last + 1, 3:].T
         heading_rad = (
             np.radians(config.drift_deg_per_m) * steps_m + config.drift_rad_per_rad * turns_rad
         )
