@@ -113,7 +113,7 @@ def is_of_base(geometry: Geometry, query: ImageData) -> bool:
     """Whether there is a pose, and it is of what odometry is of."""
     if geometry.match_from_query is None:
         return False
-    return geometry.frame == BASE or odometry.is_of_camera(query)
+    return geometry.frame == BASE or odometry.is_of_camera(query.odometry, query.camera)
 
 
 def passed(stage: str, value: float, limit: float, reason: str) -> Verdict:

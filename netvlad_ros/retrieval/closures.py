@@ -15,7 +15,7 @@ from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision, Verdict
 from netvlad_ros.verification.geometry import Geometry, in_base
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.odometry import OdometryTrack, has_covariance, is_level
+from netvlad_ros.verification.odometry import OdometryTrack, has_covariance, is_level, is_of_camera
 from netvlad_ros.verification.verifier import verify
 
 # So many closures are remembered, and a new one is compared with the last of them.
@@ -145,7 +145,10 @@ class ClosureSelector:
 
     def _compared(self, query: Query, match: Match) -> _Compared:
         geometry = verify(query.data, match.data, self.config.verification)
-        geometry = in_base(geometry, _mount(match.data), _mount(query.data))
+        if not is_of_camera(
+            query.data.odometry, query.data.camera
+        ):  # edges are of what odometry is of
+            geometry = in_base(geometry, _mount(match.data), _mount(query.data))
         return _Compared(match, geometry, self._motion(match.keyframe, query.keyframe))
 
     # --- Several matches --------------------------------------------------------------------------------

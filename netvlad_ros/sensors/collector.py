@@ -18,6 +18,7 @@ from netvlad_ros.sensors.depth import fitted, to_depth_m
 from netvlad_ros.sensors.odometry import OdometryBuffer, covariance_of, pose_of
 from netvlad_ros.sensors.topic_buffer import Load, TopicBuffer
 from netvlad_ros.verification.camera import check_camera
+from netvlad_ros.verification.odometry import is_of_camera
 from netvlad_ros.verification.sensors import Sensors, StereoRig
 
 # So much of stamps is kept beside the time that images wait for a back-end that chooses keyframes.
@@ -124,7 +125,7 @@ class SensorCollector:
             yield "covariance", f"{topic} gives no covariance: its drift is taken from parameters"
         if camera is None or camera.base_from_camera is not None:
             return
-        if camera.frame_id != odometry.child_frame_id:
+        if not is_of_camera(odometry, camera):
             sentence = (
                 f"{topic} is of {odometry.child_frame_id}, and how {camera.frame_id} is mounted on it is not "
                 "known: it says nothing of the camera's motion (sensors.base_from_camera)"

@@ -11,6 +11,7 @@ from netvlad_ros.image_data import CameraModel, ImageData, LocalFeatures
 from netvlad_ros.verification import points
 from netvlad_ros.verification.camera import check_camera
 from netvlad_ros.verification.features import feature_extractor
+from netvlad_ros.verification.odometry import is_of_camera
 from netvlad_ros.verification.rigid import inverse, of_pose
 from netvlad_ros.verification.sensors import NO_SENSORS, Sensors
 
@@ -84,9 +85,7 @@ def _camera_motion(before: ImageData, camera: CameraModel, sensors: Sensors) -> 
     then, now = before.odometry, sensors.odometry
     if then is None or now is None or before.camera is None or then.frame_id != now.frame_id:
         return None
-    mount = camera.base_from_camera
+    mount = np.eye(4) if is_of_camera(now, camera) else camera.base_from_camera
     if mount is None:
-        if now.child_frame_id != camera.frame_id:
-            return None
-        mount = np.eye(4)
+        return None
     return inverse(mount) @ inverse(of_pose(then)) @ of_pose(now) @ mount

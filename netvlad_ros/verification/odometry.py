@@ -8,7 +8,7 @@ import numpy as np
 
 from netvlad_ros.config import OdometryConfig
 from netvlad_ros.constants import NANOSECONDS
-from netvlad_ros.image_data import ImageData, Pose
+from netvlad_ros.image_data import CameraModel, ImageData, Pose
 from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import inverse, of_pose
 
@@ -154,12 +154,11 @@ def is_level(config: OdometryConfig, data: ImageData) -> bool:
     """Whether the odometry of an image is level: as configured, or else unless it is of the camera itself."""
     if config.is_level != "auto":
         return config.is_level == "yes"
-    return not is_of_camera(data)
+    return not is_of_camera(data.odometry, data.camera)
 
 
-def is_of_camera(data: ImageData) -> bool:
-    """Whether odometry is of the camera's own optical frame."""
-    odometry, camera = data.odometry, data.camera
-    return (
-        odometry is not None and camera is not None and odometry.child_frame_id == camera.frame_id
-    )
+def is_of_camera(odometry: Pose | None, camera: CameraModel | None) -> bool:
+    """Whether odometry is of the camera's own optical frame; frames without names say nothing."""
+    if odometry is None or camera is None:
+        return False
+    return bool(camera.frame_id) and odometry.child_frame_id == camera.frame_id

@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from made_up_views import Scene, pose, standing
+from made_up_views import CAMERA, MOUNT, Scene, pose, standing
 
 from netvlad_ros.config import Config
 from netvlad_ros.constants import NANOSECONDS
@@ -16,6 +16,7 @@ from netvlad_ros.keyframe import Keyframe, Match, Session
 from netvlad_ros.retrieval.closures import ClosureSelection, ClosureSelector
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision
+from netvlad_ros.verification.geometry import CAMERA_OPTICAL
 from netvlad_ros.verification.rigid import inverse
 
 HERE, THERE = Scene(0), Scene(1)
@@ -294,3 +295,34 @@ def test_the_mount_is_needed_to_compare_with_odometry(drive: Drive) -> None:
     drive.go(along(0, 100))
     selection = drive.add(unmounted(at(standing(), odometry=standing(100))), [drive.match(0)])
     assert verdict(selection, drive.keyframes[0])[0] == "odometry_distance"
+
+
+def test_odometry_of_the_camera_is_compared_with_the_camera_however_it_is_mounted(
+    drive: Drive,
+) -> None:
+    """As visual odometry has it: edges are then of the camera too, and nothing says what is upright."""
+
+    def seen(base: np.ndarray) -> ImageData:
+        of_camera = replace(pose(base @ MOUNT), child_frame_id=CAMERA.frame_id)
+        return replace(HERE.seen_from(base), odometry=of_camera)
+
+    drive.add(seen(standing()))
+    for base in [*along(0, 20), *along(20, 0)]:
+        drive.add(ImageData(odometry=seen(base).odometry))
+    (closure,) = drive.add(seen(standing(0.3, 1.0, 8)), [drive.match(0)]).closures
+    assert closure.geometry.frame == CAMERA_OPTICAL
+    assert closure.odometry_deviation < 0.1
+
+
+def test_frames_without_names_are_not_taken_to_be_one(drive: Drive) -> None:
+    """Odometry of a robot whose drivers name no frames says whether a place is in sight, and no more."""
+
+    def seen(base: np.ndarray) -> ImageData:
+        nameless = replace(CAMERA, frame_id="", base_from_camera=None)
+        data = HERE.seen_from(base, camera=nameless)
+        return replace(data, odometry=replace(pose(base), child_frame_id=""))
+
+    drive.add(seen(standing()))
+    (closure,) = drive.add(seen(standing(0.3, 1.0, 30)), [drive.match(0)]).closures
+    assert np.isnan(closure.odometry_deviation)
+    assert "odometry_distance" in {each.stage for each in closure.verdicts}

@@ -116,10 +116,15 @@ def test_points_are_from_the_best_source_there_is(sensors: Sensors, source: str)
     assert (features.points_m is not None) == bool(source)
 
 
-def test_one_camera_with_odometry_measures_by_its_own_motion() -> None:
+@pytest.mark.parametrize("of_camera", [False, True])
+def test_one_camera_with_odometry_measures_by_its_own_motion(of_camera: bool) -> None:
+    """Whether odometry is of the base on which the camera is mounted, or of the camera itself."""
     maker = ImageDataMaker(VerificationConfig())
     for y_m, shift_px in ((0.0, 0.0), (-0.1, 12.5)):  # to the right
-        sensors = Sensors(CAMERA, odometry=pose(standing(0, y_m)))
+        odometry = pose(standing(0, y_m))
+        if of_camera:
+            odometry = replace(pose(standing(0, y_m) @ MOUNT), child_frame_id=CAMERA.frame_id)
+        sensors = Sensors(CAMERA, odometry=odometry)
         features = maker.make(texture(shift_px), sensors).features
     assert features is not None
     assert features.points_from == "motion"
