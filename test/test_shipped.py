@@ -9,7 +9,7 @@ import pytest
 from recording import SECOND, image, write_bag
 
 import netvlad_ros.shipped
-from netvlad_ros.calibration import resolved_min_similarity
+from netvlad_ros.calibration import resolved_min_sequence_score, resolved_min_similarity
 from netvlad_ros.cli import main
 from netvlad_ros.config import CandidateConfig, ExtractorConfig
 from netvlad_ros.errors import ModelError
@@ -86,7 +86,9 @@ def test_it_says_which_similarity_means_what(extractor: NetVLADExtractor) -> Non
     limit, warning = resolved_min_similarity(
         CandidateConfig(), extractor.calibration, extractor.fingerprint
     )
-    assert limit == pytest.approx(0.50, abs=0.02)  # as README and docs/compact_model.md have it
+    score = resolved_min_sequence_score(CandidateConfig(), extractor.calibration)
+    # As docs/compact_model.md has it.
+    assert (limit, score) == pytest.approx((0.44, 1.19), abs=0.01)
     assert warning == ""
 
 

@@ -187,7 +187,7 @@ class CandidateConfig(Section):
         live=True,
     )
     min_precision: float = param(
-        0.8,
+        0.5,
         "How many of the matches that just reach a limit are right, where the limit is left to the model; of "
         "all that reach it more are.",
         ge=0.5,

@@ -39,7 +39,7 @@ def all_nodes(start_shared: Start, model: Path) -> NodeProcess:
         ("candidates.min_simlarity", 0.5, "did you mean candidates.min_similarity?"),
         ("candidates.min_similarity", "high", "expected -1 to 1 | model, got 'high'"),
         ("candidates.min_similarity", 1.5, "expected -1 to 1 | model, got 1.5"),
-        ("candidates.min_precision", "high", "expected float, such as 0.8, got 'high'"),
+        ("candidates.min_precision", "high", "expected float, such as 0.5, got 'high'"),
         ("candidates.min_precision", 0.4, "expected 0.5 to 1, got 0.4"),
         ("candidates.max_candidates", 0, "expected 1 to 1000, got 0"),
         ("use_sim_time", "maybe", "use_sim_time"),
