@@ -87,7 +87,7 @@ class ClosureSelector:
 
     def select(self, query: Query) -> ClosureSelection:
         """The closures of the next query."""
-        problem = self._track(query)
+        problem = self._take_in(query)
         compared = [self._compared(query, match) for match in query.matches if _is_known(match)]
         for each in compared:
             each.verdicts.extend(
@@ -114,24 +114,33 @@ class ClosureSelector:
 
     # --- What is known ----------------------------------------------------------------------------------
 
-    def _track(self, query: Query) -> str:
-        """Takes in the odometry of a query; returns what is wrong with it."""
-        session = query.keyframe.session.uuid
-        track = self._tracks.pop(session, None)
-        self._tracks[session] = track = track or OdometryTrack()
-        if len(self._tracks) > MAX_STREAMS:  # the one that was silent longest
-            del self._tracks[next(iter(self._tracks))]
-        if query.data.odometry is None:
-            return ""
-        track.is_level = is_level(self.config.odometry, query.data)
-        keyframe, pose = query.keyframe, query.data.odometry
-        if problem := track.add(keyframe.number, keyframe.stamp_ns, pose):
+    def _take_in(self, query: Query) -> str:
+        """Takes in odometry; returns what is wrong with that of the query.
+
+        Matches bring along theirs, which counts where this robot was before it was started, and in maps.
+        """
+        for match in query.matches:
+            self._add(match.keyframe, match.data)
+        data = query.data
+        if (problem := self._add(query.keyframe, data)) or data.odometry is None:
             return problem
-        if self.config.odometry.drift == "message" and not has_covariance(pose):
+        if self.config.odometry.drift == "message" and not has_covariance(data.odometry):
             return (
                 "odometry: its covariance is zero, NaN or missing; the parameters say how it drifts"
             )
         return ""
+
+    def _add(self, keyframe: Keyframe, data: ImageData) -> str:
+        if data.odometry is None:
+            return ""
+        session = keyframe.session.uuid
+        track = self._tracks.pop(session, None) or OdometryTrack()
+        self._tracks[session] = track
+        if len(self._tracks) > MAX_STREAMS:  # the one that was silent longest
+            del self._tracks[next(iter(self._tracks))]
+        if data.features is not None:  # of matches further down odometry is all that came
+            track.is_level = is_level(self.config.odometry, data)
+        return track.add(keyframe.number, keyframe.stamp_ns, data.odometry)
 
     def _motion(self, parent: Keyframe, child: Keyframe) -> Motion | None:
         """By odometry, if both are of one session."""

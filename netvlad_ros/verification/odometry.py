@@ -14,6 +14,8 @@ from netvlad_ros.verification.rigid import inverse, of_pose
 
 # Faster than this it did not drive: odometry began anew, or a wheel slipped.
 MAX_SPEED_M_S, MAX_STEP_M = 60.0, 5.0
+# From keyframes that are so near to each other is known how far it is from one to the next.
+NEAR_KEYFRAMES = 5
 # What a level odometry says of roll and pitch is good to this.
 LEVEL_RAD = np.radians(1.0)
 
@@ -27,36 +29,32 @@ class OdometryTrack:
 
     is_level: bool = False
     _numbers: list[int] = field(default_factory=list)
-    _parts: list[int] = field(default_factory=list)  # poses of one part have one origin
     _stamps_ns: list[int] = field(default_factory=list)
     _poses: list[Pose] = field(default_factory=list)
     _matrices: list[np.ndarray] = field(default_factory=list)
-    # Of each pose: where it is, how far it is from the one before, and by how much it is turned against that.
-    _ways: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
+    # Of each pose: where it is; of the step from the one before, its length, by how much it turned, how many
+    # keyframes it is, and whether it was none, as odometry began anew. Longer than needed.
+    _steps: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
 
     def add(self, number: int, stamp_ns: int, pose: Pose) -> str:
-        """The odometry of the next keyframe. Returns what is wrong with it, empty if nothing is."""
+        """The odometry of a keyframe, nearly always the next. Returns what is wrong with it, or nothing."""
         if not (np.isfinite(pose.position_m).all() and np.isfinite(pose.orientation_xyzw).all()):
             return "odometry: its pose is not a number; the keyframe goes without"
         if abs(np.linalg.norm(pose.orientation_xyzw) - 1) > 1e-3:
             return "odometry: its orientation is no unit quaternion; the keyframe goes without"
-        problem, part = "", self._parts[-1] if self._parts else 0
-        if self._poses and (problem := self._jump(stamp_ns, pose)):
-            part += 1
-        matrix = of_pose(pose)
-        before = self._matrices[-1] if self._matrices else matrix
-        step_m = np.linalg.norm(pose.position_m - before[:3, 3])
-        cosine = (np.sum(before[:3, :3] * matrix[:3, :3]) - 1) / 2
-        row = len(self._numbers)
-        if row == len(self._ways):
-            self._ways = np.concatenate([self._ways, np.zeros((max(16, row), 5))])
-        self._ways[row] = *pose.position_m, step_m, np.arccos(np.clip(cosine, -1, 1))
-        self._numbers.append(number)
-        self._parts.append(part)
-        self._stamps_ns.append(stamp_ns)
-        self._poses.append(pose)
-        self._matrices.append(matrix)
-        return problem
+        row, count = bisect_left(self._numbers, number), len(self._numbers)
+        if self._row(number) is not None:
+            return ""
+        self._numbers.insert(row, number)
+        self._stamps_ns.insert(row, stamp_ns)
+        self._poses.insert(row, pose)
+        self._matrices.insert(row, of_pose(pose))
+        if row < count:
+            self._steps = np.insert(self._steps, row, 0.0, axis=0)
+            self._measure(row + 1)
+        elif row == len(self._steps):
+            self._steps = np.concatenate([self._steps, np.zeros((max(16, row), 7))])
+        return self._measure(row)
 
     def pose(self, number: int) -> Pose | None:
         """Of this keyframe, if it had one."""
@@ -65,15 +63,16 @@ class OdometryTrack:
 
     def between(self, earlier: int, later: int, config: OdometryConfig) -> Motion | None:
         """From the later keyframe's base to the earlier one's; None if odometry does not connect them."""
-        rows = self._row(earlier), self._row(later)
-        if rows[0] is None or rows[1] is None or self._parts[rows[0]] != self._parts[rows[1]]:
+        first, last = self._row(earlier), self._row(later)
+        if first is None or last is None or self._steps[first + 1 : last + 1, 6].any():
             return None
-        first, last = rows[0], rows[1]
+        variances = self._variances(first, last, config)
+        if variances is None:
+            return None
         motion = inverse(self._matrices[first]) @ self._matrices[last]
         turned = self._matrices[last][:3, :3].T
         carried = np.zeros((6, 6))
         carried[:3, :3] = carried[3:, 3:] = turned
-        variances = self._variances(first, last, config)
         return Motion(motion, carried @ variances @ carried.T)
 
     def _row(self, number: int) -> int | None:
@@ -81,14 +80,25 @@ class OdometryTrack:
         found = row < len(self._numbers) and self._numbers[row] == number
         return row if found else None
 
-    def _jump(self, stamp_ns: int, pose: Pose) -> str:
-        before = self._poses[-1]
+    def _measure(self, row: int) -> str:
+        """The step that leads to a pose. Returns why it was none, as a sentence."""
+        here, before = self._matrices[row], self._matrices[max(0, row - 1)]
+        step_m = np.linalg.norm(here[:3, 3] - before[:3, 3])
+        cosine = (np.sum(before[:3, :3] * here[:3, :3]) - 1) / 2
+        keyframes = self._numbers[row] - self._numbers[max(0, row - 1)]
+        problem = self._jump(row) if row else ""
+        turned_rad = np.arccos(np.clip(cosine, -1, 1))
+        self._steps[row] = *here[:3, 3], step_m, turned_rad, keyframes, bool(problem)
+        return problem
+
+    def _jump(self, row: int) -> str:
+        before, pose = self._poses[row - 1], self._poses[row]
         if (before.frame_id, before.child_frame_id) != (pose.frame_id, pose.child_frame_id):
             return (
                 f"odometry is of {pose.child_frame_id} in {pose.frame_id} from here on; what was driven "
                 "before is not compared"
             )
-        passed_s = max(0.0, (stamp_ns - self._stamps_ns[-1]) / NANOSECONDS)
+        passed_s = max(0.0, (self._stamps_ns[row] - self._stamps_ns[row - 1]) / NANOSECONDS)
         step_m = float(np.linalg.norm(pose.position_m - before.position_m))
         if step_m > MAX_STEP_M + MAX_SPEED_M_S * passed_s:
             return (
@@ -97,23 +107,36 @@ class OdometryTrack:
             )
         return ""
 
-    def _variances(self, first: int, last: int, config: OdometryConfig) -> np.ndarray:
+    def _variances(self, first: int, last: int, config: OdometryConfig) -> np.ndarray | None:
         """(6, 6), of the position and of rotations about the axes of the odometry's frame.
 
         Errors of all steps add up as if they all had one sign: whatever the true ones do, they drift less.
+        None if too little is known of the way.
         """
         poses = self._poses[first], self._poses[last]
         if config.drift == "message" and all(map(has_covariance, poses)):
             return np.asarray(poses[0].covariance) + np.asarray(poses[1].covariance)
-        positions = self._ways[first : last + 1, :3]
-        steps_m, turns_rad = self._ways[first + 1 : last + 1, 3:].T
+        positions = self._steps[first : last + 1, :3]
+        away_m = np.abs(positions[-1] - positions[:-1])
+        steps, keyframes = (
+            self._steps[first + 1 : last + 1, 3:5],
+            self._steps[first + 1 : last + 1, 5],
+        )
+        if (keyframes > 1).any():  # what is not known in between may have been elsewhere
+            of_one = self._step_of_one_keyframe()
+            if of_one is None:
+                return None
+            driven = np.maximum(steps, np.where(keyframes > 1, keyframes, 0)[:, None] * of_one)
+            away_m += (driven[:, :1] - steps[:, :1]) / 2
+            steps = driven
+        steps_m, turns_rad = steps.T
         heading_rad = (
             np.radians(config.drift_deg_per_m) * steps_m + config.drift_rad_per_rad * turns_rad
         )
         along_m = config.drift_m_per_m * steps_m.sum() + config.noise_m
         turned_rad = heading_rad.sum() + np.radians(config.noise_deg)
         # A turn moves what is away along two axes by the third; it moves nothing along its own.
-        x_m, y_m, z_m = np.abs(positions[-1] - positions[:-1]).T
+        x_m, y_m, z_m = away_m.T
         if self.is_level:
             across_m = np.array([heading_rad @ y_m, heading_rad @ x_m, 0.0])
             turns = np.array([LEVEL_RAD, LEVEL_RAD, turned_rad])
@@ -123,6 +146,14 @@ class OdometryTrack:
             )
             turns = np.full(3, turned_rad)
         return np.diag([*(along_m**2 + across_m**2), *turns**2])
+
+    def _step_of_one_keyframe(self) -> np.ndarray | None:
+        """(2,) how far one keyframe is from the next on average, and how much it turned; None if unknown."""
+        steps = self._steps[1 : len(self._numbers)]
+        near = steps[(steps[:, 5] <= NEAR_KEYFRAMES) & (steps[:, 6] == 0)]
+        if not len(near):
+            return None
+        return np.asarray(near[:, 3:5].sum(0) / near[:, 5].sum())
 
 
 def has_covariance(pose: Pose) -> bool:

@@ -190,6 +190,41 @@ def test_a_third_lap_past_a_place_is_no_contradiction(drive: Drive) -> None:
     assert selection.closures[0].agrees_with == 0  # unknown without odometry
 
 
+def test_a_place_that_a_map_shows_twice_is_no_contradiction(drive: Drive) -> None:
+    """Another process drove there; odometry comes along with matches, also with those further down."""
+    for lap in range(2):
+        drive.add(at(standing(0, 0.2 * lap)))
+        drive.go([*along(0, 20), *along(20, 0)])
+    later = Drive(ClosureSelector())
+    matches = [drive.match(number) for number in (0, 21, 1, 2, 22)]
+    assert len(later.add(at(standing(0, 0.4)), matches).closures) == 2
+
+
+def test_places_of_a_map_that_are_apart_by_its_odometry_contradict_each_other(drive: Drive) -> None:
+    for x_m in (0.0, 60.0):
+        drive.add(at(standing(), odometry=standing(x_m)))
+        drive.go(along(x_m, x_m + 30))
+    later = Drive(ClosureSelector())
+    matches = [drive.match(number) for number in (0, 16, 1, 2, 17)]
+    selection = later.add(at(standing()), matches)
+    assert not selection.closures
+    assert verdict(selection, drive.keyframes[16]) == ("ambiguous", Decision.HOLD)
+
+
+def test_a_node_that_was_started_anew_knows_where_it_was_by_its_matches(drive: Drive) -> None:
+    """What it did not see may have been a way elsewhere and back; a floor above stays one."""
+    above = standing()
+    above[2, 3] = 6.0
+    drive.add(at(standing()))
+    drive.go([*along(0, 20), *along(20, 0)])
+    for base, expected in ((standing(0, 0.3), 1), (above, 0)):
+        anew = Drive(ClosureSelector(), drive.session)
+        anew.keyframes, anew.data = drive.keyframes[:20], drive.data[:20]
+        anew.go(along(0, 6))
+        view = at(standing(0, 0.3), odometry=base)
+        assert len(anew.add(view, [anew.match(0)]).closures) == expected
+
+
 def test_closures_that_agree_with_earlier_ones_say_so(drive: Drive) -> None:
     for lap in range(2):
         for number, y_m in enumerate((0.0, 0.5, 1.0)):
