@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from live_nodes import NodeProcess, Ros, stamp_ns
+from rclpy.serialization import serialize_message
 
 from netvlad_ros import cli
 from netvlad_ros.config.files import load_config
@@ -17,10 +18,10 @@ from netvlad_ros.data.bags import Bag
 from netvlad_ros.evaluation.detections import detect
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.image_data import ImageData
-from netvlad_ros.msg import KeyframeMatches, LoopClosureCandidates
+from netvlad_ros.msg import KeyframeMatches, LoopClosure, LoopClosureCandidates
 from netvlad_ros.nodes.conversions import query_from
-from netvlad_ros.retrieval.loop_detector import LoopDetector
-from netvlad_ros.retrieval.query import Query
+from netvlad_ros.nodes.geometry_messages import geometry_message
+from netvlad_ros.retrieval.loop_detector import Detection, LoopDetector
 from netvlad_ros.sensors.recording import RecordedImages, sensor_topics
 
 pytestmark = pytest.mark.needs("rclpy")
@@ -135,7 +136,8 @@ EVERY_IMAGE = {
 }
 
 
-def known_offline(bag_path: Path, model: Path) -> list[Query]:
+def found_offline(bag_path: Path, model: Path) -> list[Detection]:
+    """What replaying finds for each keyframe."""
     config = load_config(assignments=[f"{name}={value}" for name, value in EVERY_IMAGE.items()])
     with Bag(bag_path) as bag:
         topics = sensor_topics(bag, ROOM["image"])
@@ -143,7 +145,7 @@ def known_offline(bag_path: Path, model: Path) -> list[Query]:
         detector = LoopDetector(NetVLADExtractor(model), config)
         found = [*detect(images, detector, config.camera, images.sensors)]
     assert not images.problems
-    return [each.detection.query for each in found if each.detection and each.detection.query]
+    return [each.detection for each in found if each.detection and each.detection.query]
 
 
 def assert_same(found: ImageData, expected: ImageData) -> None:
@@ -154,21 +156,23 @@ def assert_same(found: ImageData, expected: ImageData) -> None:
                 np.testing.assert_array_equal(getattr(one, name), value, err_msg=f"{part}.{name}")
 
 
-def known_live(
+def found_live(
     ros: Ros,
     start: Callable[..., NodeProcess],
     process: Callable[..., Any],
     bag: Path,
     model: Path,
     rate: str,
-) -> list[KeyframeMatches]:
-    """What two nodes find while the bag is played; on a busy machine they drop images."""
+) -> tuple[list[KeyframeMatches], list[LoopClosure]]:
+    """What three nodes find while the bag is played; on a busy machine they drop images."""
     namespace = f"/room_{rate.replace('.', '_')}"
     settings = EVERY_IMAGE | {"extractor.model": str(model)}
-    names = ("descriptor_node", "keyframe_database_node")
-    camera, database = [start(name, settings, ROOM, namespace=namespace) for name in names]
+    names = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
+    nodes = [start(name, settings, ROOM, namespace=namespace) for name in names]
+    camera, database, verifier = nodes
     answers = ros.listen(KeyframeMatches, f"{namespace}/keyframe_matches")
-    for node in (camera, database):
+    closures = ros.listen(LoopClosure, f"{namespace}/loop_closures")
+    for node in nodes:
         node.until_ready()
     player = process("bag_player", bag, "--rate", rate, "--wait-for-subscribers", len(ROOM))
 
@@ -177,12 +181,29 @@ def known_live(
         return done == ROOM_IMAGES and len(answers) == camera.count("published")
 
     database.until(is_over, patience_s=120.0)
+    verifier.until(lambda: verifier.count("received") == len(answers))
+    verifier.until(lambda: len(closures) == verifier.count("closures"))
     assert player.wait() == 0
-    return answers
+    return answers, closures
+
+
+def assert_same_closures(found: list[LoopClosure], detections: list[Detection]) -> None:
+    """To the last byte, but for the UUID of the session."""
+    expected = [each for one in detections if one.closures for each in one.closures.closures]
+    assert len(found) == len(expected) > 20
+    for message, closure in zip(found, expected, strict=True):
+        assert (message.query.number, message.match.number) == (
+            closure.query.number,
+            closure.match.keyframe.number,
+        )
+        geometry = serialize_message(geometry_message(closure.geometry))
+        assert serialize_message(message.geometry) == geometry
+        assert message.odometry_deviation == closure.odometry_deviation
+        assert message.agrees_with == closure.agrees_with
 
 
 @pytest.mark.slow
-def test_the_nodes_know_of_keyframes_and_their_matches_what_replay_knows(
+def test_the_nodes_know_of_keyframes_what_replay_knows_and_close_the_same_loops(
     ros: Ros,
     start: Callable[..., NodeProcess],
     process: Callable[..., Any],
@@ -190,17 +211,20 @@ def test_the_nodes_know_of_keyframes_and_their_matches_what_replay_knows(
     model: Path,
 ) -> None:
     bag = shared / "data" / "bags" / "rgbd_room_mcap"
-    offline = known_offline(bag, model)
+    offline = found_offline(bag, model)
     for rate in ("1.0", "0.5"):
-        answers = known_live(ros, start, process, bag, model, rate)
+        answers, closures = found_live(ros, start, process, bag, model, rate)
         if len(answers) == len(offline):
             break
 
-    for answer, expected in zip(map(query_from, answers), offline, strict=True):
+    for answer, detection in zip(map(query_from, answers), offline, strict=True):
+        expected = detection.query
+        assert expected is not None
         assert_same(answer.data, expected.data)
         for match, other in zip(answer.matches[:5], expected.matches[:5], strict=True):
             assert match.keyframe.number == other.keyframe.number
             assert_same(match.data, other.data)
+    assert_same_closures(closures, offline)
 
 
 def correct_first_candidates(answers: list[LoopClosureCandidates], shared: Path) -> int:
