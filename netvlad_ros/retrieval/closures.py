@@ -153,11 +153,9 @@ class ClosureSelector:
         return None if back is None else back.inverse()
 
     def _compared(self, query: Query, match: Match) -> _Compared:
-        geometry = verify(query.data, match.data, self.config.verification)
-        if not is_of_camera(
-            query.data.odometry, query.data.camera
-        ):  # edges are of what odometry is of
-            geometry = in_base(geometry, _mount(match.data), _mount(query.data))
+        geometry, known = verify(query.data, match.data, self.config.verification), query.data
+        if not is_of_camera(known.odometry, known.camera):  # edges are of what odometry is of
+            geometry = in_base(geometry, _mount(match.data), _mount(known))
         return _Compared(match, geometry, self._motion(match.keyframe, query.keyframe))
 
     # --- Several matches --------------------------------------------------------------------------------
@@ -211,9 +209,15 @@ class ClosureSelector:
                 best.append(each)
                 each.verdicts.append(passed("best_of_place", 0, 0, "it is the best of its place"))
                 continue
-            reason = f"keyframe {other.match.keyframe} shows the same place and is known better"
-            limit = other.geometry.inliers
-            each.verdicts.append(rejected("best_of_place", each.geometry.inliers, limit, reason))
+            reason = f"keyframe {other.match.keyframe} shows the same place and is known better: "
+            best_one, this = other.geometry, each.geometry
+            if best_one.metric is None or this.metric is None:
+                value, limit = float(this.inliers), float(best_one.inliers)
+                reason += f"{best_one.inliers} inliers beside {this.inliers}"
+            else:
+                value, limit = this.metric.uncertainty_m, best_one.metric.uncertainty_m
+                reason += f"to {limit:.3f} m, this one to {value:.3f} m"
+            each.verdicts.append(rejected("best_of_place", value, limit, reason))
 
     def _skip_repeated(self, query: Keyframe, verified: Sequence[_Compared]) -> None:
         """One closure of a place for so many keyframes."""

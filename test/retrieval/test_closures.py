@@ -240,7 +240,8 @@ def test_neighbours_of_one_place_give_one_closure(drive: Drive) -> None:
     assert len(selection.closures) == 1
     others = [each for each in selection.rejections.values() if each.stage == "best_of_place"]
     assert len(others) == 2
-    assert "shows the same place and is known better" in others[0].reason
+    assert all("shows the same place and is known better: to" in each.reason for each in others)
+    assert all(each.value >= each.limit > 0 for each in others)  # metres
 
 
 def test_one_closure_of_a_place_for_so_many_keyframes() -> None:
