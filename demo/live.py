@@ -21,6 +21,7 @@ from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, LoopClosureCandid
 from netvlad_ros.nodes.conversions import descriptor_array, keyframe_from, query_from
 from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.transport import use_large_message_transport
+from netvlad_ros.retrieval.closures import ClosureSelection
 from netvlad_ros.retrieval.loop_detector import Detection
 from netvlad_ros.retrieval.selection import Candidate, Selection
 
@@ -112,7 +113,9 @@ class Listener(Node):
             Candidate(matches[each.match.session, each.match.number], each.rank, [])
             for each in self.answers[stamp_ns].candidates
         ]
-        return Detection(stamp_ns, descriptor, query, Selection(candidates, []))
+        selection = Selection(candidates, [])
+        # The demo judges candidates.
+        return Detection(stamp_ns, descriptor, query, selection, ClosureSelection())
 
 
 def play(playing: Playing, tell: Tell) -> Heard:
