@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a match has to pass to be a loop closure, by its own geometry and by odometry."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from netvlad_ros.config import Config
 from netvlad_ros.image_data import ImageData
@@ -11,6 +11,14 @@ from netvlad_ros.verification.geometry import BASE, Geometry
 from netvlad_ros.verification.motion import Motion
 
 
+def up_to_failed(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """Verdicts up to the first that is not passed, and with it."""
+    for verdict in verdicts:
+        yield verdict
+        if verdict.decision != Decision.PASS:
+            return
+
+
 def gates(
     geometry: Geometry,
     match: ImageData,
@@ -18,23 +26,10 @@ def gates(
     motion: Motion | None,
     config: Config,
 ) -> Iterator[Verdict]:
-    """Verdicts in their order, up to the first that is not passed.
+    """Verdicts in their order; what comes after one that failed says nothing.
 
     motion: of the base from the match to the query by odometry, if it connects them.
     """
-    for verdict in _all_gates(geometry, match, query, motion, config):
-        yield verdict
-        if verdict.decision != Decision.PASS:
-            return
-
-
-def _all_gates(
-    geometry: Geometry,
-    match: ImageData,
-    query: ImageData,
-    motion: Motion | None,
-    config: Config,
-) -> Iterator[Verdict]:
     limits = config.closures
     if geometry.problem:
         yield rejected("geometry", geometry.inliers, limits.min_inliers, geometry.problem)

@@ -9,7 +9,7 @@ import numpy as np
 from netvlad_ros.config import Config
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match
-from netvlad_ros.retrieval.closure_gates import gates, passed, rejected
+from netvlad_ros.retrieval.closure_gates import gates, passed, rejected, up_to_failed
 from netvlad_ros.retrieval.places import Places, are_near
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision, Verdict
@@ -90,9 +90,8 @@ class ClosureSelector:
         problem = self._take_in(query)
         compared = [self._compared(query, match) for match in query.matches if _is_known(match)]
         for each in compared:
-            each.verdicts.extend(
-                gates(each.geometry, each.match.data, query.data, each.motion, self.config)
-            )
+            judged = gates(each.geometry, each.match.data, query.data, each.motion, self.config)
+            each.verdicts.extend(up_to_failed(judged))
         self._hold_ambiguous([each for each in compared if each.has_passed])
         self._keep_best_of_each_place([each for each in compared if each.has_passed])
         self._skip_repeated(query.keyframe, [each for each in compared if each.has_passed])
