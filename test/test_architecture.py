@@ -283,3 +283,18 @@ def first_lines(file: Path) -> list[str]:
     """The first line, or the second too where the first one names the interpreter."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return lines[:2] if lines and lines[0].startswith("#!") else lines[:1]
+
+
+def test_the_message_of_a_verdict_names_every_stage() -> None:
+    makers = {"Verdict", "passed", "rejected", "at_least", "at_most", "_reaches"}
+    calls = [
+        node
+        for file in (PACKAGE / "retrieval").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers
+    ]
+    words = [[a.value for a in call.args if isinstance(a, ast.Constant)] for call in calls]
+    stages = {next(word for word in each if isinstance(word, str)) for each in words if each}
+    assert len(stages) > 15
+    message = (ROOT / "msg" / "Verdict.msg").read_text(encoding="utf-8")
+    assert not [stage for stage in stages if not re.search(rf"\b{stage}\b", message)]
