@@ -97,10 +97,11 @@ class DescriptorNode(Node):
         self._last_features = "none yet"
         counts = ("received", "lost", "published", "dropped", "refused")
         self._health = Health(self, config.diagnostics, counts, self._gauges)
+        # Both declare parameters where topics are there already, which calls _configure().
         self._sensors: SensorTopics | None = None
+        self._requests: RequestedImages[_Arrival] | None = None
         if config.verification.features != "none":
             self._sensors = SensorTopics(self, config, self._health)
-        self._requests: RequestedImages[_Arrival] | None = None
         if config.keyframes.requested:
             self._requests = RequestedImages(*_hold_ns(config))
             subscribe(

@@ -115,6 +115,15 @@ def test_a_keyframe_comes_with_features_points_camera_mount_and_odometry(robot: 
     robot.node.until(lambda: "points from depth" in robot.node.status().values["local features"])
 
 
+def test_a_camera_that_was_there_first_is_no_trouble(start: Start, ros: Ros, model: Path) -> None:
+    for kind, topic in ((CameraInfo, "camera_info"), (Image, "depth"), (Odometry, "odometry")):
+        ros.publisher(kind, f"/camera_first/{topic}", RELIABLE)
+    parameters = {"extractor.model": str(model)}
+    node = start("descriptor_node", parameters, namespace="/camera_first")
+    node.until_ready()
+    node.until(lambda: node.status().values["depth"] == "/camera_first/depth")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
