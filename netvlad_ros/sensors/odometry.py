@@ -172,6 +172,12 @@ def _jump(before: Pose, after: Pose, seconds: float) -> str:
             f"odometry is now of {after.child_frame_id} in {after.frame_id}, before it was of "
             f"{before.child_frame_id} in {before.frame_id}; do two nodes publish it?"
         )
+    from_origin_m = [float(np.linalg.norm(each.position_m)) for each in (before, after)]
+    if seconds * NANOSECONDS > MAX_GAP_NS and from_origin_m[1] < SLACK_M < from_origin_m[0] / 2:
+        return (
+            f"odometry is at its origin again after {seconds:.1f} s without any, {from_origin_m[0]:.1f} m "
+            "from where it was; it is taken to have begun anew, so that the two are not compared"
+        )
     moved_m = float(np.linalg.norm(after.position_m - before.position_m))
     cosine = min(abs(float(before.orientation_xyzw @ after.orientation_xyzw)), 1.0)
     turned_rad = 2.0 * float(np.arccos(cosine))

@@ -83,6 +83,15 @@ def test_a_turn_at_once_is_a_jump_too_and_a_fast_drive_is_none():
     assert "180 deg" in buffer.add(1010 * MS, pose_of(odometry(0, (40.0, 0, 0), HALF_TURN)))
 
 
+def test_odometry_that_stops_and_is_at_its_origin_then_began_anew():
+    """Its program was started again; within such a time the robot could have driven there."""
+    buffer = filled((0, (0, 0, 0)), (SECOND // MS, (40.0, 0, 0)))
+    assert "after 9.0 s without any, 40.0 m from" in buffer.add(10 * SECOND, pose_of(odometry(0)))
+    assert buffer.at(10 * SECOND).frame_id == "odom+1"
+    elsewhere = filled((0, (0, 0, 0)), (SECOND // MS, (40.0, 0, 0)))
+    assert elsewhere.add(10 * SECOND, pose_of(odometry(0, (70.0, 0.0, 0.0)))) == ""
+
+
 def test_two_publishers_are_told_apart():
     buffer = filled((0, (0, 0, 0)))
     other = pose_of(odometry(0, child_frame_id="imu"))
