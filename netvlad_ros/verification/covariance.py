@@ -20,6 +20,8 @@ FLOOR_M, FLOOR_RAD = 0.005, 0.001
 TOGETHER = {"depth": 1 / 40, "stereo": 1 / 20, "motion": 1 / 20}
 # Points are found to about this, however well a few of them happen to fit.
 LEAST_ERROR_PX = 0.5
+# A translation moves points by more than so many times their errors, or is none.
+LEAST_PARALLAX = 3.0
 # Variance (also in rad2) of what the points do not tell at all, such as the length of a direction.
 UNKNOWN_M2 = 1e6
 
@@ -52,7 +54,7 @@ def of_direction(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(6, 6) for a translation of length 1 without scale, and the errors (n,) in pixels.
 
-    Along the translation nothing is known.
+    Along the translation nothing is known; across it neither, where the camera did little but turn.
     match_px, query_px: (n, 2) of the two cameras, in this order.
     """
     match_from_query = inverse(query_from_match)
@@ -73,6 +75,11 @@ def of_direction(
     together = _together(query_px, cameras[1], "depth")
     small = _covariance(jacobian @ across.T, at_rest, 5, together)
     covariance = across.T @ small @ across + UNKNOWN_M2 * np.outer(direction, direction)
+    turned = query_rays @ match_from_query[:3, :3].T
+    parallax = np.linalg.norm(turned[:, :2] / turned[:, 2:] - match_rays[:, :2], axis=1)
+    error_px = max(LEAST_ERROR_PX, float(np.sqrt((at_rest**2).mean())))
+    if np.median(parallax) * focal_px < LEAST_PARALLAX * error_px:
+        covariance[:3, :3] += UNKNOWN_M2 * np.eye(3)
     return _with_floor(covariance), at_rest
 
 

@@ -11,7 +11,7 @@ from netvlad_ros.config import VerificationConfig
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData, LocalFeatures
 from netvlad_ros.verification.geometry import BASE, CAMERA_OPTICAL, in_base
 from netvlad_ros.verification.matching import match
-from netvlad_ros.verification.rigid import angle_deg, inverse, log
+from netvlad_ros.verification.rigid import angle_deg, exp, inverse, log
 from netvlad_ros.verification.verifier import verify
 
 CONFIG = VerificationConfig()
@@ -126,9 +126,15 @@ def test_few_points_or_points_that_coincide_give_no_error(source: str, count: in
         assert found.metric is None or np.isfinite(found.metric.covariance).all()
 
 
-def test_a_camera_that_did_not_move_tells_no_direction() -> None:
-    view = SCENE.seen_from(MATCH, "")
-    found = verify(view, view, CONFIG).match_from_query
+@pytest.mark.parametrize("noise_px", [0.0, 0.7])
+@pytest.mark.parametrize("turned_deg", [0, 5])
+def test_a_camera_that_only_turned_tells_no_direction(noise_px: float, turned_deg: float) -> None:
+    turned = MATCH @ MOUNT @ exp(np.array([0, 0, 0, 0, np.radians(turned_deg), 0])) @ inverse(MOUNT)
+    one, other = (
+        SCENE.seen_from(each, "", noise_px=noise_px, seed=seed)
+        for seed, each in enumerate((MATCH, turned))
+    )
+    found = verify(one, other, CONFIG).match_from_query
     assert found is not None
     assert np.linalg.eigvalsh(found.covariance[:3, :3])[0] > 100
     assert found.covariance[3:, 3:] == pytest.approx(np.zeros((3, 3)), abs=1e-4)
