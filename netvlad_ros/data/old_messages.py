@@ -185,7 +185,7 @@ class OldMessages:
             )
             rejected.append(self._make("RejectedMatch", self._match(each.match, camera), verdict))
         query = self._keyframe(old.query, camera)
-        return self._make("RejectedMatches", old.header, query, rejected, "")
+        return self._make("RejectedMatches", old.header, query, rejected, "", "")
 
 
 def _age_s(keyframe: Any, query: Any) -> float:
