@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.odometry import OdometryTrack, has_covariance, is_level, is_of_camera
 from netvlad_ros.verification.verifier import verify
 
-# So many closures are remembered, and a new one is compared with the last of them.
-REMEMBERED_CLOSURES, COMPARED_CLOSURES = 200, 50
+# A closure is compared with so many before it.
+COMPARED_CLOSURES = 50
 NAN = float("nan")
 
 
@@ -83,7 +84,9 @@ class ClosureSelector:
         self.config = config or Config()
         self._tracks: dict[str, OdometryTrack] = {}
         self._places = Places()
-        self._closures: list[Closure] = []
+        self._closures: list[Closure] = []  # the last ones
+        # Of the session of queries and the name of a match, the number of the query that closed it last.
+        self._closed_by: dict[tuple[str, tuple[str, int]], int] = {}
 
     def select(self, query: Query) -> ClosureSelection:
         """The closures of the next query."""
@@ -229,12 +232,12 @@ class ClosureSelector:
             each.verdicts.append(rejected("every_keyframes", since, wanted, reason))
 
     def _keyframes_since_closure(self, query: Keyframe, match: Keyframe) -> float:
-        for closure in reversed(self._closures):
-            before = closure.query
-            same_place = are_near(closure.match.keyframe, match, self._gap)
-            if same_place and before.session.uuid == query.session.uuid:
-                return query.number - before.number
-        return float("inf")
+        uuid, number = match.name
+        last = max(
+            self._closed_by.get((query.session.uuid, (uuid, each)), -inf)
+            for each in range(number - self._gap, number + self._gap + 1)
+        )
+        return query.number - last
 
     def _closed(self, query: Keyframe, verified: Sequence[_Compared]) -> list[Closure]:
         """With how many earlier closures say the same of where the query is, given odometry between them."""
@@ -255,7 +258,7 @@ class ClosureSelector:
         """The match of each earlier closure, and where the query is seen from there."""
         return [
             (closure.match.keyframe, closure.geometry.metric.then(back))
-            for closure in self._closures[-COMPARED_CLOSURES:]
+            for closure in self._closures
             if closure.geometry.metric is not None
             and (back := self._motion(closure.query, query)) is not None
         ]
@@ -275,7 +278,9 @@ class ClosureSelector:
             match=replace(closure.match, data=NOTHING_KNOWN),
             geometry=replace(closure.geometry, pairs_px=None),
         )
-        self._closures = [*self._closures[1 - REMEMBERED_CLOSURES :], bare]
+        self._closures = [*self._closures[1 - COMPARED_CLOSURES :], bare]
+        match, query = closure.match.keyframe, closure.query
+        self._closed_by[query.session.uuid, match.name] = query.number
         self._places.unite(closure.query, closure.match.keyframe)
 
     @property

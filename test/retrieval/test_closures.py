@@ -254,6 +254,17 @@ def test_one_closure_of_a_place_for_so_many_keyframes() -> None:
     assert closed == [1, 0, 0, 1, 0, 0, 1]
 
 
+def test_however_many_places_are_closed_in_between_each_is_closed_once() -> None:
+    config = Config()
+    closures = replace(config.closures, every_keyframes=1000)
+    drive = Drive(ClosureSelector(replace(config, closures=closures)))
+    view = replace(Scene(0, 60).seen_from(standing()), odometry=None)
+    drive.go([standing()] * 400)
+    places = [Match(keyframe, 0.9, data=view) for keyframe in drive.keyframes[::6]]
+    closed = [len(drive.add(view, [place]).closures) for place in [*places, places[0]]]
+    assert closed == [1] * len(places) + [0]
+
+
 @pytest.mark.parametrize(
     ("query", "stage", "says"),
     [
