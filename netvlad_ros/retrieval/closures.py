@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from math import inf
 
 import numpy as np
@@ -165,9 +166,14 @@ class ClosureSelector:
     def _hold_ambiguous(self, verified: Sequence[_Compared]) -> None:
         """Of places that contradict each other one may be right at most: all of them wait."""
         share = self.config.closures.ambiguous_share
+        rivals: dict[_Compared, list[_Compared]] = {each: [] for each in verified}
+        # In an order that is the same in each run: names are not.
+        for a, b in combinations(sorted(verified, key=lambda e: e.match.keyframe.stamp_ns), 2):
+            if self._contradict(a, b):
+                rivals[a].append(b)
+                rivals[b].append(a)
         for each in verified:
-            rivals = [o for o in verified if o is not each and self._contradict(each, o)]
-            strongest = max(rivals, key=lambda o: o.geometry.inliers, default=None)
+            strongest = max(rivals[each], key=lambda o: o.geometry.inliers, default=None)
             rival_share = strongest.geometry.inliers / each.geometry.inliers if strongest else 0.0
             if strongest is None or rival_share < share:
                 sentence = "no other place fits as well"
@@ -188,7 +194,6 @@ class ClosureSelector:
         """
         if self._places.are_one(a.match.keyframe, b.match.keyframe, self._gap):
             return False
-        a, b = sorted((a, b), key=lambda each: each.match.keyframe.name)
         motion = self._motion(a.match.keyframe, b.match.keyframe)
         if motion is None:
             if a.match.keyframe.session.uuid == b.match.keyframe.session.uuid:
