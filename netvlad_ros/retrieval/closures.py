@@ -11,7 +11,7 @@ import numpy as np
 from netvlad_ros.config import Config
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match
-from netvlad_ros.retrieval.closure_gates import gates, passed, rejected, up_to_failed
+from netvlad_ros.retrieval.closure_gates import gates, is_of_base, passed, rejected, up_to_failed
 from netvlad_ros.retrieval.places import Places, are_near
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision, Verdict
@@ -22,6 +22,8 @@ from netvlad_ros.verification.verifier import verify
 
 # A closure is compared with so many before it.
 COMPARED_CLOSURES = 50
+# Two poses that differ by less are of one place, however certain each of them claims to be.
+ONE_PLACE_M, ONE_PLACE_DEG = 0.5, 10.0
 NAN = float("nan")
 
 
@@ -72,6 +74,11 @@ class _Compared:
     @property
     def has_passed(self) -> bool:
         return all(verdict.decision == Decision.PASS for verdict in self.verdicts)
+
+    @property
+    def base_from_base(self) -> Motion | None:
+        """The pose, if it is in metres and of what odometry is of."""
+        return self.geometry.metric if is_of_base(self.geometry, self.match.data) else None
 
     @property
     def deviation(self) -> float:
@@ -192,19 +199,23 @@ class ClosureSelector:
         Odometry between them decides. Without it, two keyframes of one session are two places unless closures
         connect them; of two sessions, unless they verify each other.
         """
+        limits = self.config.closures
+        motion = self._motion(a.match.keyframe, b.match.keyframe)
+        there, back = a.base_from_base, b.base_from_base
+        if motion is not None and there is not None and back is not None:
+            implied = there.then(back.inverse())
+            apart_m, turned_deg = motion.difference(implied)
+            if apart_m < ONE_PLACE_M and turned_deg < ONE_PLACE_DEG:
+                return False
+            return motion.deviation(implied) > limits.max_odometry_deviation
         if self._places.are_one(a.match.keyframe, b.match.keyframe, self._gap):
             return False
-        motion = self._motion(a.match.keyframe, b.match.keyframe)
-        if motion is None:
-            if a.match.keyframe.session.uuid == b.match.keyframe.session.uuid:
-                return True
-            direct = verify(b.match.data, a.match.data, self.config.verification)
-            return direct.inliers < self.config.closures.min_inliers
-        limits = self.config.closures
-        if a.geometry.metric is not None and b.geometry.metric is not None:
-            implied = a.geometry.metric.then(b.geometry.metric.inverse())
-            return motion.deviation(implied) > limits.max_odometry_deviation
-        return motion.least_length_m(limits.max_odometry_deviation) > limits.max_distance_m
+        if motion is not None:
+            return motion.least_length_m(limits.max_odometry_deviation) > limits.max_distance_m
+        if a.match.keyframe.session.uuid == b.match.keyframe.session.uuid:
+            return True
+        direct = verify(b.match.data, a.match.data, self.config.verification)
+        return direct.inliers < limits.min_inliers
 
     def _keep_best_of_each_place(self, verified: Sequence[_Compared]) -> None:
         """Neighbours in a session show one place; the one that is known best is its closure."""

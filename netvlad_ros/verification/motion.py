@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.verification.rigid import adjoint, inverse, log
+from netvlad_ros.verification.rigid import adjoint, angle_deg, inverse, log
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,10 @@ class Motion:
         away = log(inverse(self.matrix) @ other.matrix)
         return _mahalanobis(away, self.covariance + other.covariance)
 
-    def turn_deviation(self, other: "Motion") -> float:
-        """The same of the rotations alone."""
-        away = log(inverse(self.matrix) @ other.matrix)[3:]
-        return _mahalanobis(away, (self.covariance + other.covariance)[3:, 3:])
+    def difference(self, other: "Motion") -> tuple[float, float]:
+        """How far another measurement of it is away, in metres and degrees."""
+        away = inverse(self.matrix) @ other.matrix
+        return float(np.linalg.norm(away[:3, 3])), angle_deg(away)
 
     def least_length_m(self, deviations: float) -> float:
         """Of the translation, within so many standard deviations."""

@@ -16,6 +16,7 @@ from netvlad_ros.verification.rigid import inverse, of_pose
 MAX_SPEED_M_S, MAX_STEP_M = 60.0, 5.0
 # From keyframes that are so near to each other is known how far it is from one to the next.
 NEAR_KEYFRAMES = 5
+COLUMNS = 8  # of what is kept of a step
 # What a level odometry says of roll and pitch is good to this.
 LEVEL_RAD = np.radians(1.0)
 
@@ -33,8 +34,8 @@ class OdometryTrack:
     _poses: list[Pose] = field(default_factory=list)
     _matrices: list[np.ndarray] = field(default_factory=list)
     # Of each pose: where it is; of the step from the one before, its length, by how much it turned, how many
-    # keyframes it is, and whether it was none, as odometry began anew. Longer than needed.
-    _steps: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
+    # keyframes it is, whether it was none, as odometry began anew, and its turn about z. Longer than needed.
+    _steps: np.ndarray = field(default_factory=lambda: np.zeros((0, COLUMNS)))
 
     def add(self, number: int, stamp_ns: int, pose: Pose) -> str:
         """The odometry of a keyframe, nearly always the next. Returns what is wrong with it, or nothing."""
@@ -53,7 +54,7 @@ class OdometryTrack:
             self._steps = np.insert(self._steps, row, 0.0, axis=0)
             self._measure(row + 1)
         elif row == len(self._steps):
-            self._steps = np.concatenate([self._steps, np.zeros((max(16, row), 7))])
+            self._steps = np.concatenate([self._steps, np.zeros((max(16, row), COLUMNS))])
         return self._measure(row)
 
     def pose(self, number: int) -> Pose | None:
@@ -88,7 +89,9 @@ class OdometryTrack:
         keyframes = self._numbers[row] - self._numbers[max(0, row - 1)]
         problem = self._jump(row) if row else ""
         turned_rad = np.arccos(np.clip(cosine, -1, 1))
-        self._steps[row] = *here[:3, 3], step_m, turned_rad, keyframes, bool(problem)
+        turn = here[:3, :3] @ before[:3, :3].T
+        yaw_rad = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
+        self._steps[row] = *here[:3, 3], step_m, turned_rad, keyframes, bool(problem), yaw_rad
         return problem
 
     def _jump(self, row: int) -> str:
@@ -110,41 +113,32 @@ class OdometryTrack:
     def _variances(self, first: int, last: int, config: OdometryConfig) -> np.ndarray | None:
         """(6, 6), of the position and of rotations about the axes of the odometry's frame.
 
-        Errors of all steps add up as if they all had one sign: whatever the true ones do, they drift less.
         None if too little is known of the way.
         """
         poses = self._poses[first], self._poses[last]
         if config.drift == "message" and all(map(has_covariance, poses)):
             return np.asarray(poses[0].covariance) + np.asarray(poses[1].covariance)
         positions = self._steps[first : last + 1, :3]
-        away_m = np.abs(positions[-1] - positions[:-1])
-        steps, keyframes = (
-            self._steps[first + 1 : last + 1, 3:5],
-            self._steps[first + 1 : last + 1, 5],
-        )
+        away_m = positions[-1] - positions[:-1]
+        steps_m, turns_rad, keyframes, _, yaws_rad = self._steps[first + 1 : last + 1, 3:].T
         if (keyframes > 1).any():  # what is not known in between may have been elsewhere
             of_one = self._step_of_one_keyframe()
             if of_one is None:
                 return None
-            driven = np.maximum(steps, np.where(keyframes > 1, keyframes, 0)[:, None] * of_one)
-            away_m += (driven[:, :1] - steps[:, :1]) / 2
-            steps = driven
-        steps_m, turns_rad = steps.T
-        heading_rad = (
-            np.radians(config.drift_deg_per_m) * steps_m + config.drift_rad_per_rad * turns_rad
-        )
+            unknown = np.where(keyframes > 1, keyframes, 0)
+            driven_m = np.maximum(steps_m, unknown * of_one[0])
+            turns_rad = np.maximum(turns_rad, unknown * of_one[1])
+            yaws_rad = np.where(keyframes > 1, turns_rad, yaws_rad)
+            away_m = away_m + np.copysign((driven_m - steps_m)[:, None] / 2, away_m)
+            steps_m = driven_m
         along_m = config.drift_m_per_m * steps_m.sum() + config.noise_m
-        turned_rad = heading_rad.sum() + np.radians(config.noise_deg)
-        # A turn moves what is away along two axes by the third; it moves nothing along its own.
-        x_m, y_m, z_m = away_m.T
         if self.is_level:
-            across_m = np.array([heading_rad @ y_m, heading_rad @ x_m, 0.0])
+            across_m, turned_rad = _of_heading(away_m, steps_m, yaws_rad, config)
             turns = np.array([LEVEL_RAD, LEVEL_RAD, turned_rad])
         else:
-            across_m = heading_rad @ np.column_stack(
-                [np.hypot(y_m, z_m), np.hypot(x_m, z_m), np.hypot(x_m, y_m)]
-            )
+            across_m, turned_rad = _of_rotation(away_m, steps_m, turns_rad, config)
             turns = np.full(3, turned_rad)
+        turns[2 if self.is_level else slice(3)] += np.radians(config.noise_deg)
         return np.diag([*(along_m**2 + across_m**2), *turns**2])
 
     def _step_of_one_keyframe(self) -> np.ndarray | None:
@@ -154,6 +148,41 @@ class OdometryTrack:
         if not len(near):
             return None
         return np.asarray(near[:, 3:5].sum(0) / near[:, 5].sum())
+
+
+def _of_heading(
+    away_m: np.ndarray, steps_m: np.ndarray, yaws_rad: np.ndarray, config: OdometryConfig
+) -> tuple[np.ndarray, float]:
+    """How far a drifting heading moves the last pose (3,), and turns it; roll and pitch do not drift.
+
+    The rate per radian errs twice: by one amount for the whole drive, so that turns to the left and to the
+    right cancel, and at random, which grows with the root. The rate per metre always errs to one side.
+    away_m: (n, 3) from the beginning of each step to the last pose.
+    """
+    across = away_m[
+        :, [1, 0]
+    ]  # about z, what is away along y is moved along x, and the other way round
+    per_metre = np.radians(config.drift_deg_per_m) * steps_m
+    per_turn = config.drift_rad_per_rad * yaws_rad
+    at_random = config.drift_rad_per_rad * np.sqrt(np.abs(yaws_rad))
+    moved_m = [
+        per_metre @ np.abs(across),
+        per_turn @ across,
+        np.linalg.norm(at_random[:, None] * across, axis=0),
+    ]
+    turned = [per_metre.sum(), per_turn.sum(), np.linalg.norm(at_random)]
+    return np.append(np.linalg.norm(moved_m, axis=0), 0.0), float(np.linalg.norm(turned))
+
+
+def _of_rotation(
+    away_m: np.ndarray, steps_m: np.ndarray, turns_rad: np.ndarray, config: OdometryConfig
+) -> tuple[np.ndarray, float]:
+    """The same where all three axes drift, as if errors of all steps had one sign."""
+    drift_rad = np.radians(config.drift_deg_per_m) * steps_m + config.drift_rad_per_rad * turns_rad
+    x_m, y_m, z_m = np.abs(away_m).T
+    # A turn moves what is away along two axes by the third; it moves nothing along its own.
+    across = np.column_stack([np.hypot(y_m, z_m), np.hypot(x_m, z_m), np.hypot(x_m, y_m)])
+    return drift_rad @ across, float(drift_rad.sum())
 
 
 def has_covariance(pose: Pose) -> bool:

@@ -63,6 +63,12 @@ def at(base: np.ndarray, scene: Scene = HERE, odometry: np.ndarray | None = None
     return scene.seen_from(base, odometry=base if odometry is None else odometry)
 
 
+def unmounted(data: ImageData) -> ImageData:
+    """Of a camera that nobody knows the place of."""
+    assert data.camera is not None
+    return replace(data, camera=replace(data.camera, base_from_camera=None))
+
+
 def verdict(selection: ClosureSelection, keyframe: Keyframe) -> tuple[str, Decision]:
     said = selection.rejections[keyframe.name]
     return said.stage, said.decision
@@ -155,6 +161,19 @@ def test_two_places_that_contradict_each_other_hold_the_query_back(drive: Drive)
     selection = drive.add(query, [drive.match(0), drive.match(second)])
     assert not selection.closures
     assert {verdict(selection, drive.keyframes[n]) for n in (0, second)} == {
+        ("ambiguous", Decision.HOLD)
+    }
+
+
+def test_a_facade_that_repeats_itself_is_ambiguous(drive: Drive) -> None:
+    """Two neighbours, 2.5 m apart, look the same: the query can't be in front of both."""
+    drive.add(at(standing()))
+    drive.add(at(standing(), odometry=standing(2.5)))
+    drive.go([*along(2.5, 30), *along(30, 1)])
+    query = at(standing(), odometry=standing(1))
+    selection = drive.add(query, [drive.match(0), drive.match(1)])
+    assert not selection.closures
+    assert {verdict(selection, drive.keyframes[n]) for n in (0, 1)} == {
         ("ambiguous", Decision.HOLD)
     }
 
@@ -333,15 +352,19 @@ def test_a_covariance_of_odometry_that_says_nothing_is_no_trouble(
 
 def test_the_mount_is_needed_to_compare_with_odometry(drive: Drive) -> None:
     """Without it, what odometry says is whether the place is in sight at all."""
-
-    def unmounted(data: ImageData) -> ImageData:
-        assert data.camera is not None
-        return replace(data, camera=replace(data.camera, base_from_camera=None))
-
     drive.add(unmounted(at(standing())))
     drive.go(along(0, 100))
     selection = drive.add(unmounted(at(standing(), odometry=standing(100))), [drive.match(0)])
     assert verdict(selection, drive.keyframes[0])[0] == "odometry_distance"
+
+
+def test_without_the_mount_neighbours_do_not_contradict_each_other(drive: Drive) -> None:
+    """How the camera moved is not how the base did."""
+    for x_m in (0.0, 2.0):
+        drive.add(unmounted(at(standing(x_m))))
+    selection = drive.add(unmounted(at(standing(1))), [drive.match(0), drive.match(1)])
+    assert len(selection.closures) == 1
+    assert {each.stage for each in selection.rejections.values()} == {"best_of_place"}
 
 
 def test_odometry_of_the_camera_is_compared_with_the_camera_however_it_is_mounted(
