@@ -108,7 +108,7 @@ def test_a_revisited_place_is_found_with_all_that_names_it(drive: Callable[..., 
     assert (best.keyframe.session, best.keyframe.number) == (again.query.session, 0)
     assert best.keyframe.stamp == stamp(100 * SECOND)
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
-    assert best.sequence_score == best.margin > 0.0
+    assert best.sequence_score == best.margin  # there is no other place
     assert [match.keyframe.number for match in again.matches] in ([0, 1, 2], [0, 2, 1])
 
 
