@@ -61,14 +61,19 @@ class Results:
         )
         return [
             counts,
-            self.closures_in_words,
+            *filter(None, [self.closures_in_words]),
             *(self.evaluation.sentences if self.evaluation else ()),
         ]
 
     @property
     def closures_in_words(self) -> str:
-        """How many matches are loop closures, and which gates stopped the others that were compared."""
+        """How many matches are loop closures, and which gates stopped the others that were compared.
+
+        Empty for a log of candidates alone.
+        """
         selections = [each.closures for each in self.log.keyframes]
+        if not any(each.summary or each.geometries for each in selections):
+            return ""
         compared = sum(len(each.geometries) for each in selections)
         if not compared:
             return "no match was compared by geometry: none has local features"

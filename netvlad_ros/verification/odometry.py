@@ -57,11 +57,6 @@ class OdometryTrack:
             self._steps = np.concatenate([self._steps, np.zeros((max(16, row), COLUMNS))])
         return self._measure(row)
 
-    def pose(self, number: int) -> Pose | None:
-        """Of this keyframe, if it had one."""
-        row = self._row(number)
-        return None if row is None else self._poses[row]
-
     def between(self, earlier: int, later: int, config: OdometryConfig) -> Motion | None:
         """From the later keyframe's base to the earlier one's; None if odometry does not connect them."""
         first, last = self._row(earlier), self._row(later)
