@@ -11,12 +11,13 @@ import numpy as np
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import MessageError
 from netvlad_ros.image_data import Pose
+from netvlad_ros.verification.odometry import MAX_SPEED_M_S
 
 # Nothing is interpolated over a longer gap, nor carried on beyond the last pose for longer.
 MAX_GAP_NS = NANOSECONDS
 MAX_BEYOND_NS = NANOSECONDS // 20
-# From one pose to the next nothing that drives goes faster; what does was set anew.
-MAX_SPEED_M_S, MAX_TURN_RAD_S = 50.0, 20.0
+# From one pose to the next nothing turns faster; what does was set anew.
+MAX_TURN_RAD_S = 20.0
 # So much may be a correction or noise, however short the time between.
 SLACK_M, SLACK_RAD = 0.5, 0.5
 # A stamp that is earlier by more than this is of a recording that begins anew.

@@ -12,8 +12,8 @@ from netvlad_ros.image_data import CameraModel, ImageData, Pose
 from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import inverse, of_pose
 
-# Faster than this it did not drive: odometry began anew, or a wheel slipped.
-MAX_SPEED_M_S, MAX_STEP_M = 60.0, 5.0
+# Nothing that drives goes faster: odometry was set anew. Between keyframes it may have been corrected so far.
+MAX_SPEED_M_S, MAX_STEP_M = 50.0, 5.0
 # From keyframes that are so near to each other is known how far it is from one to the next.
 NEAR_KEYFRAMES = 5
 COLUMNS = 8  # of what is kept of a step
