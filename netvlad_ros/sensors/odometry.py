@@ -84,11 +84,6 @@ class OdometryBuffer:
         self.jumps = 0
         self._poses: deque[tuple[int, Pose]] = deque(maxlen=KEPT)
 
-    @property
-    def newest_ns(self) -> int | None:
-        """Stamp of the last pose; None before the first."""
-        return self._poses[-1][0] if self._poses else None
-
     def add(self, stamp_ns: int, pose: Pose) -> str:
         """Returns what happened to it as a sentence, if it jumped; empty otherwise."""
         problem = ""
