@@ -12,7 +12,10 @@ from netvlad_ros.config.parameter import (
     range_text,
 )
 from netvlad_ros.config.sections import (
+    BOTH,
     DEFAULT_CAMERA,
+    LOCALISATION,
+    MAPPING,
     SECTIONS,
     CameraConfig,
     CandidateConfig,
@@ -22,6 +25,7 @@ from netvlad_ros.config.sections import (
     DiagnosticsConfig,
     ExtractorConfig,
     KeyframeConfig,
+    LocalisationConfig,
     OdometryConfig,
     SensorsConfig,
     VerificationConfig,
@@ -31,7 +35,10 @@ from netvlad_ros.config.sections import (
 )
 
 __all__ = [
+    "BOTH",
     "DEFAULT_CAMERA",
+    "LOCALISATION",
+    "MAPPING",
     "SECTIONS",
     "CameraConfig",
     "CandidateConfig",
@@ -41,6 +48,7 @@ __all__ = [
     "DiagnosticsConfig",
     "ExtractorConfig",
     "KeyframeConfig",
+    "LocalisationConfig",
     "NetworkConfig",
     "OdometryConfig",
     "Param",

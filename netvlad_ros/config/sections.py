@@ -8,6 +8,9 @@ from typing import Any
 
 from netvlad_ros.config.parameter import Section, param, parameters
 
+# What database.mode may be.
+MAPPING, LOCALISATION, BOTH = "mapping", "localisation", "both"
+
 
 @dataclass(frozen=True)
 class CameraConfig(Section):
@@ -109,6 +112,13 @@ class KeyframeConfig(Section):
 class DatabaseConfig(Section):
     """How keyframes are indexed, looked up and stored."""
 
+    mode: str = param(
+        MAPPING,
+        "What becomes of keyframes: mapping adds them to the database; localisation adds none, opens the file "
+        "for reading only, and tells where in the map the robot is; both adds them and tells that.",
+        choices=(MAPPING, LOCALISATION, BOTH),
+        live=True,
+    )
     path: str = param(
         "",
         "Database file that is loaded at start and saved at shutdown; empty keeps it in memory only.",
@@ -406,6 +416,46 @@ class ClosureConfig(Section):
 
 
 @dataclass(frozen=True)
+class LocalisationConfig(Section):
+    """When it is said where in a map a robot is."""
+
+    max_keyframes: int = param(
+        10,
+        "How many of the last keyframes are weighed together, as far as odometry connects them.",
+        ge=1,
+        le=100,
+        live=True,
+    )
+    min_agreeing: int = param(
+        3,
+        "How many keyframes have to agree where none of their matches is a loop closure by itself.",
+        ge=2,
+        le=100,
+        live=True,
+    )
+    min_inliers: int = param(
+        8,
+        "Least number of point matches with which a match counts as one that may agree.",
+        ge=4,
+        le=10000,
+        live=True,
+    )
+    kidnapped_keyframes: int = param(
+        3,
+        "How many keyframes in a row have to agree on another place than odometry leads to, for the robot to "
+        "be reported as kidnapped.",
+        ge=1,
+        le=100,
+        live=True,
+    )
+    initial_pose_at_start: bool = param(
+        False,
+        "Publish the first pose that is found on initial_pose too, once; with initial_pose remapped to "
+        "/initialpose it tells AMCL where the robot is.",
+    )
+
+
+@dataclass(frozen=True)
 class DiagnosticsConfig(Section):
     """How the nodes report on themselves."""
 
@@ -428,6 +478,7 @@ class Config:
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     closures: ClosureConfig = field(default_factory=ClosureConfig)
+    localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 

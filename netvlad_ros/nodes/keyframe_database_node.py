@@ -11,11 +11,12 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from netvlad_ros.config import Config
+from netvlad_ros.config import LOCALISATION, Config, DatabaseConfig
 from netvlad_ros.errors import DatabaseError, MessageError, NetVLADError
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
@@ -37,6 +38,8 @@ from netvlad_ros.retrieval.stream_clock import LATE
 from netvlad_ros.store.sqlite_store import SqliteStore
 
 QOS = QoSProfile(depth=100)
+# What was said last is heard by who comes later.
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class KeyframeDatabaseNode(Node):
@@ -55,8 +58,10 @@ class KeyframeDatabaseNode(Node):
         self._health = Health(self, config.diagnostics, counts, self._gauges)
         self._writer = ThreadPoolExecutor(1, "save")
         self._stores: dict[Path, SqliteStore] = {}
-        self._store = self._store_at(config.database.path)
+        self._store = self._store_at(config.database)
         self._load_at_start()
+        self._mode = self.create_publisher(String, "database_mode", LATCHED)
+        self._mode.publish(String(data=config.database.mode))
         self._publisher = self.create_publisher(KeyframeMatches, "keyframe_matches", QOS)
         self._health.watch(
             subscribe(
@@ -97,9 +102,13 @@ class KeyframeDatabaseNode(Node):
                 self.get_logger().error(str(error))
 
     def _configure(self, config: Config) -> None:
+        if config.database.mode != self._database.config.database.mode:
+            self._mode.publish(String(data=config.database.mode))
+            if self._store is not None:
+                self._store.read_only = config.database.mode == LOCALISATION
         if config.database.path != self._database.config.database.path:
             try:
-                store = self._store_at(config.database.path)
+                store = self._store_at(config.database)
                 if store is not None:
                     store.check()
                 self._store = store
@@ -115,6 +124,7 @@ class KeyframeDatabaseNode(Node):
         passed_over = self._database.passed_over
         return {
             "keyframes": len(self._database),
+            "mode": self._settings.config.database.mode,
             "last image": self._database.last_image,
             "images that are no keyframes": passed_over.total(),
             **{f"images {reason}": count for reason, count in passed_over.items()},
@@ -140,7 +150,8 @@ class KeyframeDatabaseNode(Node):
             )
         if query is not None:
             self._publisher.publish(matches_message(query, message))
-            self._health.count("added")
+            is_added = self._settings.config.database.mode != LOCALISATION
+            self._health.count("added" if is_added else "looked up")
 
     def _looked_up(self, message: GlobalDescriptor) -> Query | None:
         return self._database.observe(
@@ -222,9 +233,12 @@ class KeyframeDatabaseNode(Node):
     def _load_at_start(self) -> None:
         """A file that can't be read is reported and left alone; the drive goes to another one.
 
-        Raises DatabaseError if there is no file and none could be written.
+        Raises DatabaseError if there is no file and none could be written, or is none to localise in.
         """
         if self._store is None:
+            if self._settings.config.database.mode == LOCALISATION:
+                sentence = "there is no map to localise in; set database.path to its file."
+                self._health.problem("map", sentence, lasting=True)
             return
         if not self._store.holds_anything():
             self._store.check()
@@ -234,17 +248,21 @@ class KeyframeDatabaseNode(Node):
         except NetVLADError as error:
             if not self._store.holds_anything():  # any more: its first save was cut short
                 return
-            self._store = self._beside(self._store)
-            sentence = f"started without the map: {error} New keyframes go to {self._store.path}."
+            sentence = f"started without the map: {error}"
+            if not self._store.read_only:
+                self._store = self._beside(self._store)
+                sentence += f" New keyframes go to {self._store.path}."
             self._health.problem("map", sentence, lasting=True)
 
-    def _store_at(self, path: str) -> SqliteStore | None:
+    def _store_at(self, config: DatabaseConfig) -> SqliteStore | None:
         """The store of a file, one for each, as it knows what it holds."""
-        if not path:
+        if not config.path:
             return None
         # One name for a file; os.path, because it never raises.
-        file = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
-        return self._stores.setdefault(file, SqliteStore(file))
+        file = Path(os.path.abspath(os.path.expanduser(config.path)))  # noqa: PTH100, PTH111
+        store = self._stores.setdefault(file, SqliteStore(file))
+        store.read_only = config.mode == LOCALISATION
+        return store
 
     def _beside(self, store: SqliteStore) -> SqliteStore:
         """A new file for what the configured one can't take."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from netvlad_ros.calibration import Calibration
-from netvlad_ros.config import Config
+from netvlad_ros.config import LOCALISATION, Config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError, DescriptorError
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
@@ -107,6 +107,7 @@ class KeyframeDatabase:
     ) -> Query | None:
         """Looks an image up and adds it, if it is a keyframe; None if it is not.
 
+        In mode localisation it is not added, but named all the same: in no mode is a name used twice.
         An image whose stamp is repeated or slightly late is no keyframe; a stamp that jumps begins a new
         session, in which the places of earlier ones can be recognised.
         stream:      whose image it is.
@@ -134,23 +135,32 @@ class KeyframeDatabase:
         number = state.next_number(tick.session)
         keyframe = Keyframe(tick.session, number, int(stamp_ns), int(external_id))
         known = data() if data else NOTHING_KNOWN
-        self._data.add(keyframe.name, known)
+        is_added = self.config.database.mode != LOCALISATION
+        if is_added:
+            self._data.add(keyframe.name, known)
         excluded = robot.recent(self.config.database.exclude_recent_s)
         found = index.search(descriptor, self.config.database.max_matches, excluded)
         recent, searched = (
             self._recent(index, descriptor, robot, excluded),
             len(self) - len(excluded),
         )
-        new_id = self._add([keyframe], descriptor[None])
-        robot.saw(new_id)
+        new_id = self._history.next_id
+        if is_added:
+            self._add([keyframe], descriptor[None])
+            robot.saw(new_id)
+        else:  # for the scores of sequences only
+            self._drives.add(new_id, [keyframe], descriptor[None])
         matches = self._matches(state.track, new_id, descriptor, Found.unscored(*found), excluded)
+        if not is_added:
+            self._drives.remove([new_id])
         if known is not NOTHING_KNOWN:
             matches = self._data.attached(matches, self.config.database.matches_with_data)
         query = Query(
             keyframe, matches, recent, searched, state.queries, fingerprint, calibration, known
         )
         state.queries += 1
-        self.last_image = f"became keyframe {keyframe}"
+        became = "became" if is_added else "was looked up as"
+        self.last_image = f"{became} keyframe {keyframe}"
         return query
 
     def add(self, stored: StoredKeyframes) -> None:

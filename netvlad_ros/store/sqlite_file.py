@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from netvlad_ros.errors import DatabaseError
 from netvlad_ros.store import schema
@@ -13,6 +14,8 @@ from netvlad_ros.store.migrations import VERSION
 
 # How long to wait for another process that has the file open; a robot has no more time than that.
 LOCK_TIMEOUT_S = 1.0
+# For a file that is only read here, while another process maps: it writes for longer at times.
+READ_LOCK_TIMEOUT_S = 5.0
 
 
 def refuse_place(path: Path) -> None:
@@ -36,14 +39,16 @@ def refuse_other_than_file(path: Path) -> None:
         raise DatabaseError(f"{path}: it is something else than a file; choose another name.")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Raises sqlite3.Error."""
+def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
+    """read_only: nothing is written whatever is asked for. Raises sqlite3.Error."""
     # Absolute, as ":memory:" would be no file. Autocommit, because transactions are begun by hand: Python's
     # implicit ones leave out the schema. Blocks may be read by another thread than the one that opened it.
+    file = os.path.abspath(path)  # noqa: PTH100 - as the others
     connection = sqlite3.connect(
-        os.path.abspath(path),  # noqa: PTH100 - as the others
+        f"file:{quote(file)}?mode=ro" if read_only else file,
+        uri=read_only,
         isolation_level=None,
-        timeout=LOCK_TIMEOUT_S,
+        timeout=READ_LOCK_TIMEOUT_S if read_only else LOCK_TIMEOUT_S,
         check_same_thread=False,
     )
     try:

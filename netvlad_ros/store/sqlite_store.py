@@ -36,14 +36,18 @@ class SqliteStore:
     can be copied, and opened where nothing can be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, read_only: bool = False) -> None:
+        """read_only: reading leaves the file as it is, which an older format otherwise does not."""
         self.path = Path(path)
+        self.read_only = read_only
         # database_id and revision of what was loaded or saved last.
         self._known: tuple[str, int] | None = None
 
     def check(self) -> None:
         """See KeyframeStore."""
         if not self.holds_anything():
+            if self.read_only:
+                self._refuse_absence()
             sqlite_file.refuse_place(self.path)
             return
         with self._connection("read") as connection:
@@ -223,7 +227,7 @@ class SqliteStore:
     def _open_up_to_date(self) -> sqlite3.Connection:
         """A connection in the middle of reading, to a file or a copy in memory that has today's tables."""
         self._refuse_absence()
-        connection = sqlite_file.connect(self.path)
+        connection = sqlite_file.connect(self.path, self.read_only)
         try:
             connection.execute("BEGIN")
             version = self._version(connection)
@@ -414,7 +418,8 @@ class SqliteStore:
 
     def _refuse_absence(self) -> None:
         if not os.path.isfile(self.path):  # noqa: PTH113 - never raises
-            raise DatabaseError(f"{self.path}: there is no such database file; a save makes one.")
+            advice = "choose the file of a map" if self.read_only else "a save makes one"
+            raise DatabaseError(f"{self.path}: there is no such database file; {advice}.")
 
     def _version(self, connection: sqlite3.Connection) -> int:
         version = sqlite_file.version(self.path, connection)
@@ -424,9 +429,10 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        read_only = self.read_only and purpose == "read"
         with (
             sqlite_file.errors(self.path, purpose),
-            contextlib.closing(sqlite_file.connect(self.path)) as connection,
+            contextlib.closing(sqlite_file.connect(self.path, read_only)) as connection,
         ):
             yield connection
 

@@ -3,6 +3,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -542,3 +543,62 @@ def test_matches_are_the_best_of_all_old_keyframes(seed: int):
         shown = [query.recent.best.keyframe.number] if query.recent.best else []
         assert shown == recent[:1]
         seen.append(descriptor)
+
+
+# --- Localisation --------------------------------------------------------------------------------------
+
+
+def localising(**fields: Any) -> Config:
+    config = configured(**fields)
+    return replace(config, database=replace(config.database, mode="localisation"))
+
+
+def test_in_localisation_nothing_is_added_and_everything_is_found(tmp_path: Path) -> None:
+    database, store = KeyframeDatabase(configured()), SqliteStore(tmp_path / "map.db")
+    drive(database, [1, 2, 3])
+    database.save(store)
+    database.configure(localising())
+    found = drive(database, [2, 3, 1], start_s=100.0)
+    assert [matched(query)[0] for query in found] == [1, 2, 0]
+    assert len(database) == 3
+    assert not database.has_unsaved_changes(store)
+    assert "was looked up as keyframe" in database.last_image
+
+
+def test_sequences_are_scored_in_localisation_as_in_mapping() -> None:
+    config = Config(
+        keyframes=KeyframeConfig(min_interval_s=0.0, min_descriptor_change=0.0),
+        database=DatabaseConfig(exclude_recent_s=10.0),
+    )
+    scores = []
+    for mode in ("mapping", "localisation"):
+        database = KeyframeDatabase(config)
+        drive(database, [*range(20)])
+        database.configure(replace(config, database=replace(config.database, mode=mode)))
+        stream = Stream("another robot")
+        again = [
+            database.observe(place(number, 100), (100 + number) * SECOND, "model", stream)
+            for number in range(5, 12)
+        ]
+        scores.append([each.matches[0].sequence_score for each in again if each])
+    assert scores[0][0] > 0
+    assert scores[1] == pytest.approx(scores[0], abs=0.2)
+
+
+def test_a_name_is_never_used_again_whatever_the_mode() -> None:
+    database = KeyframeDatabase(configured())
+    names = []
+    for second, mode in enumerate(["mapping", "localisation", "both", "localisation", "mapping"]):
+        config = configured()
+        database.configure(replace(config, database=replace(config.database, mode=mode)))
+        (query,) = drive(database, [second], start_s=float(second))
+        assert query is not None
+        names.append(query.keyframe.name)
+    assert len({*names}) == 5
+    assert [each.name for each in database.keyframes] == [names[0], names[2], names[4]]
+
+
+def test_localisation_without_any_map_finds_nothing() -> None:
+    database = KeyframeDatabase(localising())
+    assert [matched(query) for query in drive(database, [1, 1, 1])] == [[], [], []]
+    assert len(database) == 0

@@ -898,3 +898,39 @@ def test_a_process_that_is_killed_while_it_saves_loses_nothing_it_was_told_is_sa
     assert len(rounds) == kills
     assert sum(each["in the middle of a save"] for each in rounds) > 10
     assert max(each["keyframes"] for each in rounds) > 10
+
+
+# --- Reading only --------------------------------------------------------------------------------------
+
+
+def bytes_and_time(path: Path) -> tuple[bytes, int]:
+    return path.read_bytes(), path.stat().st_mtime_ns
+
+
+def test_reading_only_leaves_a_file_of_an_older_format_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "map?of #1.db"  # a name that an URI would have to quote
+    shutil.copy(VERSION_1, path)
+    before = bytes_and_time(path)
+    _, blocks = SqliteStore(path, read_only=True).load()
+    assert sum(len(block.keyframes) for block in blocks) > 0
+    assert bytes_and_time(path) == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_reading_only_works_while_another_process_is_about_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "map.db"
+    saved(path, 3)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM keyframe")
+        _, blocks = SqliteStore(path, read_only=True).load()
+        assert sum(len(block.keyframes) for block in blocks) == 3
+        other.execute("ROLLBACK")
+
+
+def test_reading_only_refuses_a_file_that_is_not_there(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "map.db", read_only=True)
+    for action in (store.check, store.load):
+        with pytest.raises(DatabaseError, match="no such database file; choose the file of a map"):
+            action()
+    assert not [*tmp_path.iterdir()]
