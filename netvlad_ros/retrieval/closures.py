@@ -152,7 +152,7 @@ class ClosureSelector:
             track.is_level = is_level(self.config.odometry, data)
         return track.add(keyframe.number, keyframe.stamp_ns, data.odometry)
 
-    def _motion(self, parent: Keyframe, child: Keyframe) -> Motion | None:
+    def motion(self, parent: Keyframe, child: Keyframe) -> Motion | None:
         """By odometry, if both are of one session."""
         track = self._tracks.get(parent.session.uuid)
         if track is None or parent.session.uuid != child.session.uuid:
@@ -166,7 +166,7 @@ class ClosureSelector:
         geometry, known = verify(query.data, match.data, self.config.verification), query.data
         if not is_of_camera(known.odometry, known.camera):  # edges are of what odometry is of
             geometry = in_base(geometry, _mount(match.data), _mount(known))
-        return _Compared(match, geometry, self._motion(match.keyframe, query.keyframe))
+        return _Compared(match, geometry, self.motion(match.keyframe, query.keyframe))
 
     # --- Several matches --------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class ClosureSelector:
         connect them; of two sessions, unless they verify each other.
         """
         limits = self.config.closures
-        motion = self._motion(a.match.keyframe, b.match.keyframe)
+        motion = self.motion(a.match.keyframe, b.match.keyframe)
         there, back = a.base_from_base, b.base_from_base
         if motion is not None and there is not None and back is not None:
             implied = there.then(back.inverse())
@@ -276,12 +276,12 @@ class ClosureSelector:
             (closure.match.keyframe, closure.geometry.metric.then(back))
             for closure in self._closures
             if closure.geometry.metric is not None
-            and (back := self._motion(closure.query, query)) is not None
+            and (back := self.motion(closure.query, query)) is not None
         ]
 
     def _agree(self, each: _Compared, match: Keyframe, query_there: Motion) -> bool:
         """Whether it is the same that another closure says: to its match, and from there to the query."""
-        there = self._motion(each.match.keyframe, match)
+        there = self.motion(each.match.keyframe, match)
         if there is None or each.geometry.metric is None:
             return False
         implied = there.then(query_there)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netvlad_ros.verification.rigid import adjoint, angle_deg, inverse, log
+from netvlad_ros.image_data import Pose
+from netvlad_ros.verification.rigid import adjoint, angle_deg, inverse, log, of_pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +19,20 @@ class Motion:
 
     matrix: np.ndarray
     covariance: np.ndarray
+
+    @classmethod
+    def of_pose(cls, pose: Pose) -> "Motion":
+        """A pose, whose covariance is of its position and of turns about the axes of its frame."""
+        matrix = of_pose(pose)
+        known = np.zeros((6, 6)) if pose.covariance is None else pose.covariance
+        carried = _turned(matrix[:3, :3].T)
+        return cls(matrix, carried @ known @ carried.T)
+
+    @property
+    def covariance_in_parent(self) -> np.ndarray:
+        """(6, 6) of the position and of turns about the parent's axes, as geometry_msgs has it (REP 103)."""
+        carried = _turned(self.matrix[:3, :3])
+        return carried @ self.covariance @ carried.T
 
     @property
     def length_m(self) -> float:
@@ -67,6 +82,11 @@ class Motion:
         along = self.matrix[:3, :3].T @ self.matrix[:3, 3] / self.length_m
         spread_m = float(np.sqrt(along @ self.covariance[:3, :3] @ along))
         return max(0.0, self.length_m - deviations * spread_m)
+
+
+def _turned(rotation: np.ndarray) -> np.ndarray:
+    """(6, 6) that turns a translation and a rotation vector."""
+    return np.kron(np.eye(2), rotation)
 
 
 def _mahalanobis(away: np.ndarray, covariance: np.ndarray) -> float:
