@@ -111,9 +111,9 @@ def requirement_lines(file: str) -> list[str]:
 
 def test_every_message_is_built():
     cmake = (ROOT / "CMakeLists.txt").read_text()
-    assert re.findall(r'"(msg/\w+\.msg)"', cmake) == sorted(
-        f"msg/{f.name}" for f in (ROOT / "msg").iterdir()
-    )
+    for kind in ("msg", "srv"):
+        files = sorted(f"{kind}/{f.name}" for f in (ROOT / kind).iterdir())
+        assert re.findall(rf'"({kind}/\w+\.{kind})"', cmake) == files
 
 
 def test_every_node_is_an_executable():

@@ -32,7 +32,7 @@ packages() { cat requirements/*.txt tools/setup_env.sh | hash; }
 build() {
   {
     packages
-    cat CMakeLists.txt package.xml cmake/* msg/*
+    cat CMakeLists.txt package.xml cmake/* msg/* srv/*
     find netvlad_ros launch config -name __pycache__ -prune -o -type f -print | LC_ALL=C sort
   } | hash
 }

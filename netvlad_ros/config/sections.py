@@ -114,8 +114,8 @@ class DatabaseConfig(Section):
 
     mode: str = param(
         MAPPING,
-        "What becomes of keyframes: mapping adds them to the database; localisation adds none, opens the file "
-        "for reading only, and tells where in the map the robot is; both adds them and tells that.",
+        "What becomes of keyframes: mapping adds them to the database; localisation adds none, opens the "
+        "file for reading only, and tells where in the map the robot is; both adds them and tells that.",
         choices=(MAPPING, LOCALISATION, BOTH),
         live=True,
     )
