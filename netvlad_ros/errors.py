@@ -38,6 +38,10 @@ class DatabaseError(NetVLADError):
     """A keyframe database can't be read or written."""
 
 
+class GraphError(NetVLADError):
+    """A pose graph can't be solved."""
+
+
 class MessageError(NetVLADError):
     """A message says what can't be, such as a similarity of five."""
 

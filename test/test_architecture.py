@@ -61,6 +61,7 @@ ROS = {
 KERAS = {"keras", "tensorflow"}
 OPTIONAL = {
     "ai_edge_litert",
+    "gtsam",
     "jax",
     "nncf",
     "onnx",

@@ -44,6 +44,7 @@ WITHOUT_ROSDEP_KEY = {"keras", "poselib", "tensorflow"}
 # there say how to install it.
 OPTIONAL = {
     "ai_edge_litert",
+    "gtsam",
     "jax",
     "nncf",
     "onnx",
@@ -98,7 +99,7 @@ def test_every_requirement_has_one_exact_version():
     assert len(names) == len(set(names))
     direct = [
         line
-        for file in ("runtime", "export", "worlds", "ros", "dev")
+        for file in ("runtime", "export", "worlds", "graph", "ros", "dev")
         for line in requirement_lines(f"{file}.txt")
     ]
     assert {name.partition("[")[0].lower() for name in direct} <= set(names)

@@ -71,6 +71,18 @@ class OdometryTrack:
         carried[:3, :3] = carried[3:, 3:] = turned
         return Motion(motion, carried @ variances @ carried.T)
 
+    def matrix(self, number: int) -> np.ndarray:
+        """(4, 4) the odometry of a keyframe that was added."""
+        return self._matrices[bisect_left(self._numbers, number)]
+
+    @property
+    def runs(self) -> list[list[int]]:
+        """The numbers of keyframes, parted wherever odometry began anew."""
+        if not self._numbers:
+            return []
+        begins = np.flatnonzero(self._steps[1 : len(self._numbers), 6]) + 1
+        return [run.tolist() for run in np.split(np.array(self._numbers, int), begins)]
+
     def _row(self, number: int) -> int | None:
         row = bisect_left(self._numbers, number)
         found = row < len(self._numbers) and self._numbers[row] == number

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Keyframes come to where closures and odometry put them, whatever wrong closures say."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from netvlad_ros.graph.pose_graph import PoseGraph, Solution
+from netvlad_ros.image_data import CorrectedPose, ImageData, Pose
+from netvlad_ros.keyframe import Keyframe, Session
+from netvlad_ros.verification.geometry import BASE, CAMERA_OPTICAL, Geometry
+from netvlad_ros.verification.motion import Motion
+from netvlad_ros.verification.rigid import exp, inverse, quaternion_of
+
+pytestmark = pytest.mark.needs("gtsam")
+
+LAP = 40
+CLOSURE_SD = np.repeat([0.02, 0.003], 3)
+SESSION = Session("5e" * 16)
+
+
+def square(count: int) -> list[np.ndarray]:
+    """The poses of a robot that drives round a block of 20 m, 2 m at a time."""
+    pose, poses = np.eye(4), [np.eye(4)]
+    for step in range(1, count):
+        turn = np.pi / 2 if step % 10 == 0 else 0.0
+        pose = pose @ exp(np.array([2.0, 0, 0, 0, 0, 0])) @ exp(np.array([0, 0, 0, 0, 0, turn]))
+        poses.append(pose)
+    return poses
+
+
+def drifted(poses: list[np.ndarray], per_step: np.ndarray) -> list[np.ndarray]:
+    odometry = [poses[0]]
+    for before, pose in pairwise(poses):
+        odometry.append(odometry[-1] @ inverse(before) @ pose @ exp(per_step))
+    return odometry
+
+
+TRUTH = square(2 * LAP)
+ODOMETRY = drifted(TRUTH, np.array([0.02, 0.01, 0, 0, 0, 0.004]))
+
+
+def pose_of(matrix: np.ndarray, frame_id: str = "odom") -> Pose:
+    return Pose(frame_id, "base", matrix[:3, 3], quaternion_of(matrix[:3, :3]))
+
+
+def keyframe(number: int, session: Session = SESSION) -> Keyframe:
+    return Keyframe(session, number, number * 10**9)
+
+
+def driven(graph: PoseGraph, odometry: list[np.ndarray], session: Session = SESSION) -> None:
+    for number, matrix in enumerate(odometry):
+        problem = graph.add_keyframe(keyframe(number, session), ImageData(odometry=pose_of(matrix)))
+        assert problem == ""
+
+
+def geometry(moved: np.ndarray, frame: str = BASE) -> Geometry:
+    return Geometry(match_from_query=Motion(moved, np.diag(CLOSURE_SD**2)), frame=frame)
+
+
+def close(graph: PoseGraph, match: int, query: int, off: np.ndarray | None = None) -> None:
+    moved = inverse(TRUTH[match]) @ TRUTH[query]
+    if off is not None:
+        moved = moved @ exp(off)
+    assert graph.add_closure(keyframe(match), keyframe(query), geometry(moved)) == ""
+
+
+def errors_m(solution: Solution, session: Session = SESSION) -> np.ndarray:
+    return np.array(
+        [
+            np.linalg.norm(pose[:3, 3] - TRUTH[number][:3, 3])
+            for (uuid, number), pose in solution.poses.items()
+            if uuid == session.uuid
+        ]
+    )
+
+
+def test_without_closures_keyframes_are_where_odometry_says():
+    graph = PoseGraph()
+    driven(graph, ODOMETRY)
+    solution = graph.solve()
+    for number, matrix in enumerate(ODOMETRY):
+        np.testing.assert_allclose(solution.poses[SESSION.uuid, number], matrix, atol=1e-9)
+
+
+def test_closures_correct_all_keyframes_also_those_between_them():
+    graph = PoseGraph()
+    driven(graph, ODOMETRY)
+    before_m = errors_m(graph.solve())
+    for number in range(0, LAP, 5):
+        close(graph, number, LAP + number)
+    after_m = errors_m(graph.solve())
+    assert len(after_m) == 2 * LAP
+    assert np.sqrt((after_m**2).mean()) < np.sqrt((before_m**2).mean()) / 3
+
+
+def test_one_wrong_closure_in_five_bends_nothing():
+    straight, graph = PoseGraph(), PoseGraph()
+    rng = np.random.default_rng(3)
+    for each in (straight, graph):
+        driven(each, ODOMETRY)
+        for number in range(0, LAP, 2):
+            close(each, number, LAP + number)
+    wrong = [(int(rng.integers(LAP)), LAP + int(rng.integers(LAP))) for _ in range(5)]
+    for match, query in wrong:
+        close(graph, match, query, np.append(rng.normal(0, 8, 2), [0, 0, 0, 1.0]))
+    solution = graph.solve()
+    assert {tuple(n for _, n in c.names) for c in solution.rejected} == set(wrong)
+    assert "contradict" in next(iter(solution.rejected.values()))
+    for name, pose in straight.solve().poses.items():
+        np.testing.assert_allclose(solution.poses[name], pose, atol=0.05)
+
+
+def test_a_closure_before_its_keyframes_waits_for_them():
+    graph = PoseGraph()
+    close(graph, 0, LAP)
+    assert len(graph.solve().waiting) == 1
+    driven(graph, ODOMETRY)
+    solution = graph.solve()
+    assert solution.waiting == []
+    assert len(solution.used) == 1
+
+
+def test_what_odometry_does_not_connect_has_no_pose_until_a_closure_connects_it():
+    graph = PoseGraph()
+    driven(graph, ODOMETRY[:LAP])
+    other = Session("0b" * 16)
+    for number in range(LAP):
+        data = ImageData(odometry=pose_of(ODOMETRY[LAP + number], "odom+1"))
+        graph.add_keyframe(keyframe(number, other), data)
+    solution = graph.solve()
+    assert {each.session for each in solution.unconnected} == {other}
+    assert "40 keyframes are not connected" in solution.in_words
+    for number in (0, 20):
+        graph.add_closure(keyframe(number), keyframe(number, other), geometry(np.eye(4)))
+    solution = graph.solve()
+    assert solution.unconnected == []
+    assert errors_m(solution, other).max() < 2.5
+
+
+def test_keyframes_without_odometry_have_the_poses_that_closures_give_them():
+    graph = PoseGraph()
+    driven(graph, TRUTH[:LAP])
+    other = Session("0b" * 16)
+    for number in range(3):
+        graph.add_keyframe(keyframe(number, other), ImageData())
+    graph.add_closure(keyframe(7), keyframe(1, other), geometry(np.eye(4)))
+    solution = graph.solve()
+    np.testing.assert_allclose(solution.poses[other.uuid, 1], TRUTH[7], atol=1e-6)
+    assert [each.name for each in solution.unconnected] == [(other.uuid, 0), (other.uuid, 2)]
+
+
+def test_a_drive_lands_in_the_map_that_closures_connect_it_with():
+    graph, earlier = PoseGraph(), Session("ea" * 16)
+    moved = exp(np.array([100.0, 50, 0, 0, 0, 1.0]))
+    driven(graph, TRUTH[:LAP])
+    for number in (3, 20):
+        corrected = CorrectedPose(pose_of(moved @ TRUTH[number], "map"), "", 0)
+        graph.add_known(keyframe(number, earlier), ImageData(map_pose=corrected))
+    assert graph.solve().poses == {}
+    for number in (3, 20):
+        graph.add_closure(keyframe(number, earlier), keyframe(number), geometry(np.eye(4)))
+    solution = graph.solve()
+    assert {name[0] for name in solution.poses} == {SESSION.uuid}
+    for (_, number), pose in solution.poses.items():
+        np.testing.assert_allclose(pose, moved @ TRUTH[number], atol=1e-3)
+
+
+def test_a_pose_of_this_drive_that_comes_back_with_a_match_holds_nothing():
+    graph = PoseGraph()
+    driven(graph, ODOMETRY)
+    corrected = CorrectedPose(pose_of(exp(np.full(6, 1.0)), "map"), "", 0)
+    graph.add_known(keyframe(3), ImageData(odometry=pose_of(ODOMETRY[3]), map_pose=corrected))
+    np.testing.assert_allclose(graph.solve().poses[SESSION.uuid, 3], ODOMETRY[3], atol=1e-9)
+
+
+def test_closures_of_the_camera_say_nothing_of_a_base_whose_mount_is_unknown():
+    graph = PoseGraph()
+    driven(graph, ODOMETRY)
+    graph.add_closure(keyframe(0), keyframe(LAP), geometry(np.eye(4), CAMERA_OPTICAL))
+    (reason,) = graph.solve().rejected.values()
+    assert "sensors.base_from_camera" in reason
+
+
+def test_what_is_not_a_number_is_refused_with_a_sentence():
+    graph = PoseGraph()
+    nan = np.full((4, 4), np.nan)
+    assert "not a number" in graph.add_closure(keyframe(0), keyframe(1), geometry(nan))
+    unknown = Geometry(match_from_query=Motion(np.eye(4), np.eye(6)), scale_unknown=True)
+    assert "metres" in graph.add_closure(keyframe(0), keyframe(1), unknown)
+    odometry = Pose("odom", "base", np.full(3, np.nan), np.array([0, 0, 0, 1.0]))
+    assert "not a number" in graph.add_keyframe(keyframe(0), ImageData(odometry=odometry))
+    assert [each.number for each in graph.solve().unconnected] == [0]
+
+
+def test_level_odometry_keeps_its_roll_and_pitch():
+    graph = PoseGraph()
+    driven(graph, ODOMETRY)
+    tilted = np.array([0, 0, 0, 0.05, 0, 0])
+    for number in range(0, LAP, 5):
+        close(graph, number, LAP + number, tilted)
+    poses = graph.solve().poses.values()
+    tilts = [np.degrees(np.arccos(np.clip(pose[2, 2], -1, 1))) for pose in poses]
+    assert max(tilts) < 2.0  # the closures say 2.9 more with each lap
