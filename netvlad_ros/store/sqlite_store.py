@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # Keyframes are read so many at a time, or fewer if their descriptors take more than this.
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 16 << 20
+# With local features, of which SIFT's take half a megabyte a keyframe.
+BLOCK_ROWS_WITH_FEATURES = 64
 
 
 class SqliteStore:
@@ -61,12 +63,31 @@ class SqliteStore:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
+    def format_version(self) -> int:
+        """Of the file as it is. Raises DatabaseError for one that is not ours, or of a later version."""
+        self._refuse_absence()
+        with self._connection("read") as connection:
+            return self._version(connection)
+
+    def header(self) -> StoreHeader:
+        """What all keyframes share. Raises DatabaseError."""
+        with self._reading() as connection:
+            return self._header(connection)[0]
+
+    def count(self) -> int:
+        """How many keyframes there are. Raises DatabaseError."""
+        with self._reading() as connection:
+            return self._header(connection)[2]
+
     def holds_last_save(self) -> bool:
         """See KeyframeStore."""
         return self._known is not None and self.holds_anything()
 
-    def load(self) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
-        """See KeyframeStore. Until the last block was read, nobody can write to the file."""
+    def load(self, everything: bool = False) -> tuple[StoreHeader, Iterator[StoredKeyframes]]:
+        """See KeyframeStore. Until the last block was read, nobody can write to the file.
+
+        everything: all that is known comes along, not only odometry.
+        """
         with sqlite_file.errors(self.path, "read"):
             connection = self._open_up_to_date()
             try:
@@ -75,7 +96,7 @@ class SqliteStore:
                 connection.close()
                 raise
         self._known = header.database_id, revision
-        return header, self._blocks(connection, header, keyframes)
+        return header, self._blocks(connection, header, keyframes, everything)
 
     def save(self, header: StoreHeader, changes: Changes) -> None:
         """See KeyframeStore."""
@@ -286,7 +307,7 @@ class SqliteStore:
         return StoreHeader(*row[:3]), row[3], row[4]
 
     def _blocks(
-        self, connection: sqlite3.Connection, header: StoreHeader, count: int
+        self, connection: sqlite3.Connection, header: StoreHeader, count: int, everything: bool
     ) -> Iterator[StoredKeyframes]:
         with sqlite_file.errors(self.path, "read"), contextlib.closing(connection):
             sessions = self._sessions(connection)
@@ -297,7 +318,9 @@ class SqliteStore:
                 "ORDER BY keyframe.id"
             )
             found = 0
-            at_once = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * header.dims)))
+            parts = PARTS if everything else {"odometry": ODOMETRY}
+            rows_at_once = BLOCK_ROWS_WITH_FEATURES if everything else BLOCK_ROWS
+            at_once = max(1, min(rows_at_once, BLOCK_BYTES // (4 * header.dims)))
             while block := rows.fetchmany(at_once):
                 keyframes = [self._keyframe(row, sessions, header.dims) for row in block]
                 ids = {row[0]: each for row, each in zip(block, keyframes, strict=True)}
@@ -306,7 +329,7 @@ class SqliteStore:
                 yield StoredKeyframes(
                     keyframes,
                     vectors.astype(np.float32, copy=False).reshape(-1, header.dims),
-                    list(self._odometry(connection, ids)),
+                    list(self._data(connection, ids, parts)),
                 )
             if found != count:
                 raise DatabaseError(
@@ -333,17 +356,25 @@ class SqliteStore:
             f"{self.path}: keyframe {shown_name((uuid, number))} is damaged; restore a copy of the file."
         )
 
-    def _odometry(
-        self, connection: sqlite3.Connection, keyframes: Mapping[int, Keyframe]
+    def _data(
+        self,
+        connection: sqlite3.Connection,
+        keyframes: Mapping[int, Keyframe],
+        parts: Mapping[str, Table[Any]],
     ) -> Iterator[tuple[tuple[str, int], ImageData]]:
         """keyframes: a run of them, by their ids in the file."""
-        query = (
-            f"SELECT {_selected(ODOMETRY, 'keyframe')} FROM odometry WHERE keyframe BETWEEN ? AND ?"
-        )
-        for keyframe, *row in connection.execute(query, (min(keyframes), max(keyframes))):
-            if keyframe in keyframes:
-                name = keyframes[keyframe].name
-                yield name, ImageData(odometry=self._value(ODOMETRY, name, (keyframe, *row)))
+        found: dict[int, dict[str, Any]] = {}
+        for part, table in parts.items():
+            query = (
+                f"SELECT {_selected(table, 'keyframe')} FROM {table.name} "
+                "WHERE keyframe BETWEEN ? AND ?"
+            )
+            for keyframe, *row in connection.execute(query, (min(keyframes), max(keyframes))):
+                if keyframe in keyframes:
+                    value = self._value(table, keyframes[keyframe].name, (keyframe, *row))
+                    found.setdefault(keyframe, {})[part] = value
+        for keyframe, known in found.items():
+            yield keyframes[keyframe].name, ImageData(**known)
 
     def _read(
         self,
