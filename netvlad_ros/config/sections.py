@@ -141,6 +141,22 @@ class DatabaseConfig(Section):
         le=100,
         live=True,
     )
+    max_alike: int = param(
+        0,
+        "How many keyframes of one place that look alike are kept, one a session: a new one that matches so "
+        "many by similarity alone goes once the robot has left, if loop closures say that it is the place. "
+        "Other light stays, and what is the only one of its place. 0 keeps all.",
+        ge=0,
+        le=100,
+        live=True,
+    )
+    max_keyframes: int = param(
+        0,
+        "With so many keyframes the map is full: new ones are looked up and not added. 0: no limit.",
+        ge=0,
+        le=100_000_000,
+        live=True,
+    )
     exclude_recent_s: float = param(
         30.0,
         "Keyframes that the same robot saw within so many seconds of drive never match.",

@@ -4,6 +4,7 @@
 import functools
 import itertools
 import logging
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from netvlad_ros.calibration import Calibration
+from netvlad_ros.calibration import Calibration, resolved_min_similarity
 from netvlad_ros.config import LOCALISATION, Config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError, DescriptorError
@@ -27,6 +28,7 @@ from netvlad_ros.keyframe import (
     Session,
     Stream,
 )
+from netvlad_ros.retrieval.density import Density
 from netvlad_ros.retrieval.drive_state import RobotState, StreamState
 from netvlad_ros.retrieval.drives import Drives
 from netvlad_ros.retrieval.image_data_keeper import ImageDataKeeper
@@ -44,6 +46,8 @@ LENGTH_TOLERANCE = 1e-3
 RECENT_SHOWN = 500
 # Keyframes are handed to a store so many at a time.
 BLOCK_ROWS = 4096
+# By then a keyframe's loop closures are known.
+SETTLED_S = 10.0
 
 
 class KeyframeDatabase:
@@ -67,11 +71,14 @@ class KeyframeDatabase:
         self._index: VectorIndex | None = None
         self._drives = Drives(0)
         self._keyframes: dict[int, Keyframe] = {}  # by their ids in the index, which ascend
+        self._ids: dict[tuple[str, int], int] = {}  # by their names
+        self._density = Density()
         self._streams: dict[Stream, StreamState] = {}
         self._robots: dict[str, RobotState] = {}
         self._database_id = uuid.uuid4().hex  # stays when it is saved, loaded and added to
         self._history = _History()
         self._saved: dict[KeyframeStore, _History] = {}
+        self._saving = threading.Lock()  # while somebody writes what is in here, nothing goes
         self._data = ImageDataKeeper()
 
     def __len__(self) -> int:
@@ -81,6 +88,11 @@ class KeyframeDatabase:
     def keyframes(self) -> list[Keyframe]:
         """All of them in the order in which they were added."""
         return list(self._keyframes.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are database.max_keyframes; then new ones are looked up only."""
+        return 0 < self.config.database.max_keyframes <= len(self)
 
     @property
     def size_bytes(self) -> int:
@@ -107,7 +119,8 @@ class KeyframeDatabase:
     ) -> Query | None:
         """Looks an image up and adds it, if it is a keyframe; None if it is not.
 
-        In mode localisation it is not added, but named all the same: in no mode is a name used twice.
+        In mode localisation, or if the map is full, it is not added, but named all the same: no name is ever
+        used twice.
         An image whose stamp is repeated or slightly late is no keyframe; a stamp that jumps begins a new
         session, in which the places of earlier ones can be recognised.
         stream:      whose image it is.
@@ -135,7 +148,7 @@ class KeyframeDatabase:
         number = state.next_number(tick.session)
         keyframe = Keyframe(tick.session, number, int(stamp_ns), int(external_id))
         known = data() if data else NOTHING_KNOWN
-        is_added = self.config.database.mode != LOCALISATION
+        is_added = self.config.database.mode != LOCALISATION and not self.is_full
         if is_added:
             self._data.add(keyframe.name, known)
         excluded = robot.recent(self.config.database.exclude_recent_s)
@@ -161,6 +174,8 @@ class KeyframeDatabase:
         state.queries += 1
         became = "became" if is_added else "was looked up as"
         self.last_image = f"{became} keyframe {keyframe}"
+        self._density.came(keyframe, self._alike(matches, calibration))
+        self._thin(self._is_over)
         return query
 
     def add(self, stored: StoredKeyframes) -> None:
@@ -173,16 +188,15 @@ class KeyframeDatabase:
 
     def remove(self, keyframes: Iterable[Keyframe]) -> None:
         """Takes keyframes out. Raises DatabaseError, and removes nothing, if one is not there."""
-        ids = {keyframe.name: each for each, keyframe in self._keyframes.items()}
         doomed = list(keyframes)
-        absent = [keyframe for keyframe in doomed if keyframe.name not in ids]
+        absent = [keyframe for keyframe in doomed if keyframe.name not in self._ids]
         if absent:
             raise DatabaseError(
                 f"there is no keyframe {absent[0]}; it was never added or was removed before."
             )
         if not doomed or self._index is None:
             return
-        gone = np.array(sorted(ids[keyframe.name] for keyframe in doomed), np.int64)
+        gone = np.array(sorted(self._ids.pop(keyframe.name) for keyframe in doomed), np.int64)
         self._index.remove(gone)
         self._drives.remove(gone.tolist())
         for each in gone.tolist():
@@ -192,11 +206,22 @@ class KeyframeDatabase:
         self._history.removed += tuple(doomed)
         self._data.forget(keyframe.name for keyframe in doomed)
 
+    def closed(self, query: tuple[str, int], match: tuple[str, int]) -> None:
+        """A loop closure says that these two, by their names, show one place; see database.max_alike."""
+        ids = self._ids.get(query), self._ids.get(match)
+        if self.config.database.max_alike and None not in ids:
+            self._density.closed(*(self._keyframes[each] for each in ids if each is not None))
+
+    def settle(self) -> None:
+        """The drive is over: what it saw last may go too, where there is too much of a place."""
+        self._thin(lambda _: True)
+
     def reset(self) -> None:
         """Forgets all keyframes and accepts descriptors of any model again."""
         if self._keyframes:
             self._history = _History(self._history.resets + 1, self._history.next_id)
-        self._keyframes = {}
+        self._keyframes, self._ids = {}, {}
+        self._density = Density()
         self._data = ImageDataKeeper()
         self._streams.clear()
         if self._index is not None:
@@ -212,6 +237,7 @@ class KeyframeDatabase:
         header, blocks = store.load()
         database.fingerprint, database._database_id = header.fingerprint, header.database_id
         for block in blocks:
+            check_descriptors(block.descriptors, "the map")
             database.add(block)
         database._data.stored(store, database._data.unsaved)
         database._saved[store] = replace(database._history)
@@ -327,6 +353,27 @@ class KeyframeDatabase:
             for each, *numbers in zip(*(part.tolist() for part in found), strict=True)
         )
 
+    def _alike(self, matches: Iterable[Match], calibration: Calibration | None) -> list[Keyframe]:
+        """Those that are candidates by their similarity alone, where somebody wants to know."""
+        if not self.config.database.max_alike:
+            return []
+        limit, _ = resolved_min_similarity(self.config.candidates, calibration, self.fingerprint)
+        return [each.keyframe for each in matches if each.similarity >= limit]
+
+    def _thin(self, is_over: Callable[[Keyframe], bool]) -> None:
+        """Takes out what the map can do without, of keyframes that are over; later, if somebody is saving."""
+        most, gap = self.config.database.max_alike, self.config.candidates.max_keyframe_gap
+        if not most or self._saving.locked():
+            return
+        for each in self._density.superfluous(most, gap, self._ids.keys(), is_over):
+            self.remove([each])
+
+    def _is_over(self, keyframe: Keyframe) -> bool:
+        """Whether its robot did not see it just now."""
+        robot, each = self._robots.get(keyframe.session.stream.robot), self._ids.get(keyframe.name)
+        exclude_s = max(SETTLED_S, self.config.database.exclude_recent_s)
+        return robot is None or each not in robot.recent(exclude_s)
+
     def _add(self, keyframes: Iterable[Keyframe], descriptors: np.ndarray) -> int:
         """Returns the id of the first one in the index."""
         first = self._history.next_id
@@ -335,6 +382,7 @@ class KeyframeDatabase:
         self._index.add(np.fromiter(new, np.int64, len(new)), descriptors)
         self._drives.add(first, list(new.values()), descriptors)
         self._keyframes |= new
+        self._ids |= {keyframe.name: each for each, keyframe in new.items()}
         self._history.next_id += len(new)
         return first
 
@@ -384,6 +432,19 @@ def check_descriptor(descriptor: np.ndarray, dims: int | None = None) -> None:
         raise DescriptorError(
             f"expected a descriptor of unit length, got length {length:.4g}; normalise it first."
         )
+
+
+def check_descriptors(descriptors: np.ndarray, source: object) -> None:
+    """Raises DatabaseError unless all of (n, D) stored descriptors are of unit length."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", descriptors, descriptors, dtype=np.float64))
+    wrong = ~(np.abs(lengths - 1.0) < LENGTH_TOLERANCE)  # true for NaN too
+    if not wrong.any():
+        return
+    swapped = descriptors[wrong][:1].byteswap().astype(np.float64)
+    hint = "restore a copy of the file."
+    if abs(np.linalg.norm(swapped) - 1.0) < LENGTH_TOLERANCE:
+        hint = "they are big-endian, and the format is little-endian: swap their bytes."
+    raise DatabaseError(f"{source}: its descriptors are not of unit length; {hint}")
 
 
 def _blocks(

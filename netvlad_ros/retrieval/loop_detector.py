@@ -90,4 +90,6 @@ class LoopDetector:
         )
         selection = self.selector.select(query) if query else None
         closures = self.closures.select(query) if query else None
+        for closure in closures.closures if closures else ():
+            self.database.closed(closure.query.name, closure.match.keyframe.name)
         return Detection(stamp_ns, descriptor, query, selection, closures)
