@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate-sequence": "measure precision and recall of the loops in a bag or sequence",
     "import-weights": "make a model file of another project's weights",
     "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
+    "map": "look into maps, merge and prune them, exchange them with other programs",
     "info": "show what a model is, what its layers cost and how fast it is",
     "render": "render a walk through a generated world, with exact poses",
     "replay": "find the loops in a bag, without ROS",
@@ -72,7 +73,10 @@ class _CommandParser(argparse.ArgumentParser):
         if self._is_parsing:
             return super().parse_known_args(args, namespace)
         self._is_parsing = True
-        _command(self.prog.split()[-1]).add_arguments(self)
+        name, *action = self.prog.split()[1:]
+        _command(name).add_arguments(self, *action)
+        if self._subparsers is not None:  # the parser of an action is another one of these
+            return super().parse_known_args(args, namespace)
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -36,7 +36,7 @@ LAYERS = [
     {"extraction"},
     {"index", "sensors", "store", "verification"},
     {"graph", "retrieval"},
-    {"evaluation", "export", "inspection", "search", "training", "worlds"},
+    {"evaluation", "export", "inspection", "maps", "search", "training", "worlds"},
     {"cli", "commands", "nodes"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
