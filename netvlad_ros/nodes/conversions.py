@@ -111,11 +111,11 @@ def matches_message(query: Query, source: GlobalDescriptor) -> KeyframeMatches:
         query_number=query.number,
         fingerprint=query.fingerprint,
         calibration=source.calibration,
-        matches=[_match_message(match, match.data) for match in query.matches],
+        matches=[match_message(match, match.data) for match in query.matches],
         searched=query.searched,
         recent=recent.count,
         exclude_recent_s=recent.exclude_s,
-        best_recent=[_match_message(recent.best)] if recent.best else [],
+        best_recent=[match_message(recent.best)] if recent.best else [],
         best_recent_age_s=recent.best_age_s if recent.best else math.nan,
         data=[] if query.data is NOTHING_KNOWN else source.data,
     )
@@ -178,7 +178,7 @@ def closure_message(closure: Closure, header: Header) -> LoopClosure:
         margin=match.margin,
         agrees_with=closure.agrees_with,
         odometry_deviation=closure.odometry_deviation,
-        verdicts=[_verdict_message(each) for each in closure.verdicts],
+        verdicts=[verdict_message(each) for each in closure.verdicts],
     )
 
 
@@ -241,7 +241,8 @@ def keyframe_from(message: KeyframeMessage) -> Keyframe:
     return Keyframe(session, message.number, to_ns(message.stamp), message.external_id)
 
 
-def _match_message(match: Match, data: ImageData = NOTHING_KNOWN) -> KeyframeMatch:
+def match_message(match: Match, data: ImageData = NOTHING_KNOWN) -> KeyframeMatch:
+    """data: what is known of it and goes along."""
     keyframe = _keyframe_message(match.keyframe)
     return KeyframeMatch(
         keyframe=keyframe,
@@ -289,7 +290,8 @@ def calibration_messages(calibration: Calibration | None) -> list[CalibrationMes
     ]
 
 
-def _verdict_message(verdict: Verdict) -> VerdictMessage:
+def verdict_message(verdict: Verdict) -> VerdictMessage:
+    """What a stage or a gate says."""
     return VerdictMessage(
         decision=verdict.decision.value,
         stage=verdict.stage,
@@ -311,12 +313,12 @@ def _candidate_message(
         margin=candidate.match.margin,
         rank=candidate.rank,
         consistent_queries=candidate.consistent_queries,
-        verdicts=[_verdict_message(each) for each in candidate.verdicts],
+        verdicts=[verdict_message(each) for each in candidate.verdicts],
         geometry=[] if geometry is None else [geometry_message(geometry)],
     )
 
 
 def _rejected_message(rejection: Rejection) -> RejectedMatch:
     return RejectedMatch(
-        match=_match_message(rejection.match), verdict=_verdict_message(rejection.verdict)
+        match=match_message(rejection.match), verdict=verdict_message(rejection.verdict)
     )

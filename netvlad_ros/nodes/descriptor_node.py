@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The node that turns camera images into global descriptors."""
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from netvlad_ros.nodes.conversions import calibration_messages, descriptor_messa
 from netvlad_ros.nodes.diagnostics import Health
 from netvlad_ros.nodes.image_converter import image_converter
 from netvlad_ros.nodes.mailbox import Mailbox
+from netvlad_ros.nodes.mounts import Mount, mount_lookup
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.sensor_topics import SensorTopics, stamp_of
@@ -36,8 +38,11 @@ from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.subscriptions import subscribe
 from netvlad_ros.retrieval.keyframe_chooser import KeyframeChooser
 from netvlad_ros.retrieval.keyframe_selector import Choice
+from netvlad_ros.sensors.camera_info import camera_model
 from netvlad_ros.sensors.requested_images import RequestedImages
+from netvlad_ros.srv import Describe
 from netvlad_ros.verification.image_data_maker import ImageDataMaker
+from netvlad_ros.verification.sensors import Sensors
 
 # An image takes less; a runtime that takes longer hangs.
 EXTRACT_S = 10.0
@@ -93,6 +98,7 @@ class DescriptorNode(Node):
         self._mailbox: Mailbox[_Arrival] = Mailbox(
             REQUESTED_IMAGES if config.keyframes.requested else 1
         )
+        self._extracting = threading.Lock()
         self._cameras: dict[Stream, _Camera] = {}
         self._last_features = "none yet"
         counts = ("received", "lost", "published", "dropped", "refused")
@@ -100,8 +106,10 @@ class DescriptorNode(Node):
         # Both declare parameters where topics are there already, which calls _configure().
         self._sensors: SensorTopics | None = None
         self._requests: RequestedImages[_Arrival] | None = None
+        self._mount: Mount = lambda frame_id: None
         if config.verification.features != "none":
-            self._sensors = SensorTopics(self, config, self._health)
+            self._mount = mount_lookup(self, config.sensors)
+            self._sensors = SensorTopics(self, config, self._health, self._mount)
         if config.keyframes.requested:
             self._requests = RequestedImages(*_hold_ns(config))
             subscribe(
@@ -124,6 +132,7 @@ class DescriptorNode(Node):
             raw=True,
         )
         self._health.watch(subscription)
+        self.create_service(Describe, "~/describe", self._describe)
         self._worker = threading.Thread(target=self._work, name="extract", daemon=True)
         self._worker.start()
         self.get_logger().info(
@@ -216,7 +225,7 @@ class DescriptorNode(Node):
             message = deserialize_message(arrival.serialised, self._message_type)
             header = self._stamped(message.header, arrival.time)
             image = self._to_image(message, self._camera)
-        with self._health.timed("extract"):
+        with self._health.timed("extract"), self._extracting:
             descriptor = self._extractor.extract(image)
         stream = Stream(self._camera.robot, self._camera.name or header.frame_id)
         choice, data = self._chosen(stream, image, descriptor, to_ns(header.stamp), arrival)
@@ -234,6 +243,38 @@ class DescriptorNode(Node):
         )
         self._health.took("receive to publish", time.perf_counter() - arrival.received_s)
         self._health.count("published")
+
+    def _describe(
+        self, request: Describe.Request, response: Describe.Response
+    ) -> Describe.Response:
+        try:
+            response.descriptor, response.success = self._described(request), True
+        except Exception as error:  # a bad image must not end the node
+            is_ours = isinstance(error, NetVLADError)
+            response.message = str(error) if is_ours else f"{type(error).__name__}: {error}"
+        return response
+
+    def _described(self, request: Describe.Request) -> GlobalDescriptor:
+        """Raises NetVLADError, and whatever else a bad image leads to."""
+        header, config = request.image.header, self._config
+        image, camera = self._to_image(request.image, self._camera), None
+        for given in request.camera_info:
+            camera = camera_model(given, config.sensors.rectified)
+            with contextlib.suppress(MessageError):
+                camera = replace(camera, base_from_camera=self._mount(camera.frame_id))
+        with self._extracting:
+            descriptor = self._extractor.extract(image)
+        data = ImageDataMaker(config.verification).make(image, Sensors(camera))
+        stream = Stream(self._camera.robot, self._camera.name or header.frame_id)
+        return descriptor_message(
+            header,
+            stream,
+            self._extractor.fingerprint,
+            descriptor,
+            self._calibration,
+            Choice.KEYFRAME,
+            data,
+        )
 
     def _chosen(
         self,

@@ -20,7 +20,7 @@ def geometry_message(geometry: Geometry) -> LoopClosureGeometry:
         method=geometry.method,
         has_pose=motion is not None,
         scale_unknown=geometry.scale_unknown,
-        match_from_query=_unknown() if motion is None else motion_message(motion),
+        match_from_query=unknown_pose() if motion is None else motion_message(motion),
         frame=geometry.frame,
         correspondences=geometry.correspondences,
         inliers=geometry.inliers,
@@ -29,7 +29,8 @@ def geometry_message(geometry: Geometry) -> LoopClosureGeometry:
     )
 
 
-def _unknown() -> PoseWithCovariance:
+def unknown_pose() -> PoseWithCovariance:
+    """NaN."""
     nan = math.nan
     pose = Pose(
         position=Point(x=nan, y=nan, z=nan), orientation=Quaternion(x=nan, y=nan, z=nan, w=nan)

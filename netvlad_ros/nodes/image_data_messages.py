@@ -197,10 +197,10 @@ def _rotation(quaternion_xyzw: np.ndarray) -> Quaternion:
 def motion_message(motion: Motion) -> PoseWithCovariance:
     """Its covariance is of a small motion in the frame of the child."""
     position_m, turn = motion.matrix[:3, 3], motion.matrix[:3, :3]
-    return _pose_message(Pose("", "", position_m, quaternion_of(turn), motion.covariance))
+    return pose_message(Pose("", "", position_m, quaternion_of(turn), motion.covariance))
 
 
-def _pose_message(pose: Pose) -> PoseWithCovariance:
+def pose_message(pose: Pose) -> PoseWithCovariance:
     """A covariance of zeros says that there is none."""
     message = PoseWithCovariance()
     message.pose.position = Point(**_xyz(pose.position_m))
@@ -211,7 +211,7 @@ def _pose_message(pose: Pose) -> PoseWithCovariance:
 
 
 def _odometry_message(pose: Pose, stamp: Time) -> Odometry:
-    message = Odometry(child_frame_id=pose.child_frame_id, pose=_pose_message(pose))
+    message = Odometry(child_frame_id=pose.child_frame_id, pose=pose_message(pose))
     message.header.frame_id, message.header.stamp = pose.frame_id, stamp
     return message
 
@@ -222,7 +222,7 @@ def _odometry(message: Any) -> Pose:
 
 
 def _map_pose_message(pose: CorrectedPose) -> PoseWithCovarianceStamped:
-    message = PoseWithCovarianceStamped(pose=_pose_message(pose.pose))
+    message = PoseWithCovarianceStamped(pose=pose_message(pose.pose))
     message.header.frame_id, message.header.stamp = pose.pose.frame_id, to_time(pose.solved_ns)
     return message
 

@@ -11,7 +11,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -31,15 +31,14 @@ from netvlad_ros.nodes.image_data_messages import image_data_from
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.stamps import to_ns
-from netvlad_ros.nodes.subscriptions import subscribe
+from netvlad_ros.nodes.subscriptions import LATCHED, subscribe
 from netvlad_ros.retrieval.database import KeyframeDatabase, Unsaved
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stream_clock import LATE
+from netvlad_ros.srv import LookUp
 from netvlad_ros.store.sqlite_store import SqliteStore
 
 QOS = QoSProfile(depth=100)
-# What was said last is heard by who comes later.
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class KeyframeDatabaseNode(Node):
@@ -79,6 +78,7 @@ class KeyframeDatabaseNode(Node):
             self.create_service(
                 Trigger, f"~/{name}", self._answering(action), callback_group=of_disk
             )
+        self.create_service(LookUp, "~/look_up", self._look_up)
         if config.database.autosave_s:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(
@@ -164,6 +164,21 @@ class KeyframeDatabaseNode(Node):
             data=lambda: self._known(message),
             external_id=message.external_id,
         )
+
+    def _look_up(self, request: LookUp.Request, response: LookUp.Response) -> LookUp.Response:
+        message = request.descriptor
+        try:
+            query = self._database.look_up(
+                descriptor_array(message),
+                to_ns(message.header.stamp),
+                message.fingerprint,
+                stream_of(message),
+                data=self._known(message),
+            )
+            response.matches, response.success = matches_message(query, message), True
+        except NetVLADError as error:
+            response.message = str(error)
+        return response
 
     def _known(self, message: GlobalDescriptor) -> ImageData:
         """Without what can't be: the keyframe is found by its descriptor all the same."""

@@ -18,6 +18,7 @@ from netvlad_ros.nodes.conversions import (
     rejected_message,
 )
 from netvlad_ros.nodes.diagnostics import Health
+from netvlad_ros.nodes.localisation_topics import LocalisationTopics
 from netvlad_ros.nodes.parameters import NodeParameters
 from netvlad_ros.nodes.process import run
 from netvlad_ros.nodes.subscriptions import subscribe
@@ -27,11 +28,11 @@ from netvlad_ros.retrieval.selection import CandidateSelector, Selection
 from netvlad_ros.retrieval.stages import Decision
 
 QOS = QoSProfile(depth=100)
-SECTIONS = ("candidates", "verification", "odometry", "closures", "diagnostics")
+SECTIONS = ("candidates", "verification", "odometry", "closures", "localisation", "diagnostics")
 
 
 class LoopClosureNode(Node):
-    """keyframe_matches -> loop_closure_candidates, loop_closures and ~/rejected."""
+    """keyframe_matches -> loop_closure_candidates, loop_closures, ~/rejected, and where in the map it is."""
 
     def __init__(self) -> None:
         super().__init__("loop_closure_node")
@@ -46,6 +47,7 @@ class LoopClosureNode(Node):
         )
         self._closures = self.create_publisher(LoopClosure, "loop_closures", QOS)
         self._rejected = self.create_publisher(RejectedMatches, "~/rejected", QOS)
+        self._localisation = LocalisationTopics(self, config, self._verifier, self._health)
         subscription = subscribe(
             self, KeyframeMatches, "keyframe_matches", self._select, QOS, on_lost=self._health.lost
         )
@@ -55,14 +57,17 @@ class LoopClosureNode(Node):
     def _configure(self, config: Config) -> None:
         self._selector.config = config.candidates
         self._verifier.config = config
+        self._localisation.configure(config)
         self._health.config = config.diagnostics
 
     def _gauges(self) -> dict[str, object]:
         return {
             "last query": self._last_query,
             "last closure": self._last_closure,
+            "last localisation": self._localisation.last,
             "subscribers": self._candidates.get_subscription_count(),
             "subscribers to closures": self._closures.get_subscription_count(),
+            "subscribers to poses": self._localisation.subscribers,
             "subscribers to rejected": self._rejected.get_subscription_count(),
         }
 
@@ -81,6 +86,7 @@ class LoopClosureNode(Node):
         for closure in closures.closures:
             self._closures.publish(closure_message(closure, message.header))
         self._rejected.publish(rejected_message(selection, closures, query, message.header))
+        self._localisation.localise(query, closures, message.header)
         self._report(query, selection)
         self._report_closures(closures)
 

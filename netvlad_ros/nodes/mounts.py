@@ -14,12 +14,12 @@ from netvlad_ros.errors import ConfigError, MessageError
 from netvlad_ros.sensors.mount import TF, mount_of
 from netvlad_ros.verification.rigid import rigid, rotation_of
 
+# From the name of an optical frame to base_from_camera (4, 4); None where it is not known.
+Mount = Callable[[str], np.ndarray | None]
 
-def mount_lookup(node: Node, config: SensorsConfig) -> Callable[[str], np.ndarray | None]:
-    """From the name of an optical frame to base_from_camera (4, 4); None where it is not known.
 
-    Raises ConfigError; what is returned raises MessageError.
-    """
+def mount_lookup(node: Node, config: SensorsConfig) -> Mount:
+    """Raises ConfigError; what is returned raises MessageError."""
     mount = mount_of(config.base_from_camera)
     if config.base_from_camera.strip() != TF:
         return lambda frame_id: mount

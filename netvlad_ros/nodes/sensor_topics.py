@@ -21,7 +21,7 @@ from netvlad_ros.config import Config, SensorsConfig
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import MessageError
 from netvlad_ros.nodes.diagnostics import Health
-from netvlad_ros.nodes.mounts import mount_lookup
+from netvlad_ros.nodes.mounts import Mount
 from netvlad_ros.nodes.subscriptions import MatchedSubscription, subscribe
 from netvlad_ros.sensors.collector import Collected, Kind, SensorCollector
 
@@ -49,12 +49,10 @@ WANTED = {
 class SensorTopics:
     """Receives in the executor's thread; another one asks for what belongs to an image."""
 
-    def __init__(self, node: Node, config: Config, health: Health) -> None:
-        """Raises ConfigError."""
+    def __init__(self, node: Node, config: Config, health: Health, mount: Mount) -> None:
         self._node, self._health = node, health
         self._points_from = config.sensors.points_from
         hold_ns = round(config.keyframes.hold_s * NANOSECONDS) * config.keyframes.requested
-        mount = mount_lookup(node, config.sensors)
         self._collector = SensorCollector(config.sensors, config.camera, mount, hold_ns)
         self._notes: Mapping[str, str] = {}
         self._changed = threading.Condition()

@@ -18,6 +18,8 @@ from netvlad_ros.errors import ConfigError
 
 # Events say at once that a publisher came or went; what the graph knows of it may be later.
 MATCH_PERIOD_S = 1.0
+# What was said last is heard by who comes later.
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def subscribe(

@@ -178,6 +178,26 @@ class KeyframeDatabase:
         self._thin(self._is_over)
         return query
 
+    def look_up(
+        self,
+        descriptor: np.ndarray,
+        stamp_ns: int,
+        fingerprint: str = "",
+        stream: Stream = ONLY_STREAM,
+        calibration: Calibration | None = None,
+        data: ImageData = NOTHING_KNOWN,
+    ) -> Query:
+        """What looks like an image by itself, of which nothing is kept. Raises DescriptorError."""
+        self._refuse_unfit(descriptor, fingerprint)
+        keyframe = Keyframe(Session.new(stream), 0, int(stamp_ns))
+        matches: list[Match] = []
+        if self._index is not None:
+            found = self._index.search(descriptor, self.config.database.max_matches)
+            for each, similarity in zip(*(part.tolist() for part in found), strict=True):
+                matches.append(Match(self._keyframes[each], similarity))
+        matches = self._data.attached(matches, self.config.database.matches_with_data)
+        return Query(keyframe, matches, Recent(), len(self), 0, fingerprint, calibration, data)
+
     def add(self, stored: StoredKeyframes) -> None:
         """Adds keyframes that exist already, as those of a file or of another robot, and are not in here."""
         if self._index is None:
