@@ -67,6 +67,18 @@ ARGUMENTS = [
         "this package.",
     ),
     DeclareLaunchArgument(
+        "mode",
+        default_value="",
+        choices=["", "mapping", "localisation", "both"],
+        description="Whether keyframes are added to the database, whether it is told where in the map the robot "
+        "is (database.mode); empty: as the configuration file says.",
+    ),
+    DeclareLaunchArgument(
+        "database",
+        default_value="",
+        description="Database file, the map; empty: as the configuration file says.",
+    ),
+    DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of nodes and topics."
     ),
     DeclareLaunchArgument(
@@ -122,6 +134,10 @@ def _nodes(context: LaunchContext) -> list[Node]:
         given["use_sim_time"] = value("use_sim_time") == "true"
     if value("model"):
         given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
+    if value("mode"):
+        given["database.mode"] = value("mode")
+    if value("database"):
+        given["database.path"] = os.path.abspath(os.path.expanduser(value("database")))
     if value("compressed"):
         given["camera.compressed"] = value("compressed") == "true"
     if value("respawn") == "true":

@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "write a model for another runtime: OpenVINO, ONNX, LiteRT, TensorFlow",
     "map": "look into maps, merge and prune them, exchange them with other programs",
     "info": "show what a model is, what its layers cost and how fast it is",
+    "localise": "find where in a map images were taken, without ROS",
     "render": "render a walk through a generated world, with exact poses",
     "replay": "find the loops in a bag, without ROS",
     "search": "find the images of a folder that look most like a picture",

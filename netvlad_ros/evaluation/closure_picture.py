@@ -55,16 +55,26 @@ def _has_pictures(closure: Closure, log: DetectionLog) -> bool:
 def _draw(axes: Axes, closure: Closure, log: DetectionLog) -> None:
     keyframes = [closure.query, closure.match.keyframe]
     logged = [log.keyframes[log.position(each)] for each in keyframes]
-    left, right = (each.picture for each in logged)
+    scales = [THUMBNAIL_WIDTH_PX / each.width_px for each in logged]
+    draw_pair(axes, [each.picture for each in logged], scales, closure.geometry)
+    query, match = (log.told(each) for each in keyframes)
+    axes.set_title(f"{query}, {match}\n{_numbers(closure)}", fontsize=8.5)
+
+
+def draw_pair(
+    axes: Axes, pictures: Sequence[np.ndarray], scales: Sequence[float], geometry: Geometry
+) -> None:
+    """Query left, match right, and lines between points that agree.
+
+    pictures: RGB; scales: of each, beside the image that points were found in.
+    """
+    left, right = pictures
     height = max(len(left), len(right))
     sheet = np.full((height, left.shape[1] + GAP_PX + right.shape[1], 3), 255, np.uint8)
     sheet[: len(left), : left.shape[1]] = left
     sheet[: len(right), left.shape[1] + GAP_PX :] = right
     axes.imshow(sheet)
-    scales = [THUMBNAIL_WIDTH_PX / each.width_px for each in logged]
-    axes.add_collection(_lines(closure.geometry, scales, left.shape[1] + GAP_PX))
-    query, match = (log.told(each) for each in keyframes)
-    axes.set_title(f"{query}, {match}\n{_numbers(closure)}", fontsize=8.5)
+    axes.add_collection(_lines(geometry, scales, left.shape[1] + GAP_PX))
 
 
 def _lines(geometry: Geometry, scales: Sequence[float], offset_px: int) -> LineCollection:

@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Where a keyframe was taken, as messages."""
 
-import math
-
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from std_msgs.msg import Header
 
 from netvlad_ros.image_data import Pose
-from netvlad_ros.keyframe import Match
 from netvlad_ros.nodes.conversions import match_message, verdict_message
 from netvlad_ros.nodes.geometry_messages import unknown_pose
 from netvlad_ros.nodes.image_data_messages import pose_message
-from netvlad_ros.retrieval.closures import ClosureSelection
+from netvlad_ros.retrieval.closures import ClosureSelection, verdict_of
 from netvlad_ros.retrieval.localiser import Localisation
 from netvlad_ros.retrieval.query import Query
-from netvlad_ros.retrieval.stages import Decision, Verdict
 from netvlad_ros.srv import Localise
 from netvlad_ros.verification.rigid import quaternion_of
 
@@ -52,15 +48,3 @@ def no_response(sentence: str) -> Localise.Response:
     """The answer where there is nothing to say but why."""
     pose = PoseWithCovarianceStamped(pose=unknown_pose())
     return Localise.Response(message=sentence, pose=pose)
-
-
-def verdict_of(match: Match, closures: ClosureSelection) -> Verdict:
-    """What decided whether a match is a loop closure."""
-    name = match.keyframe.name
-    for closure in closures.closures:
-        if closure.match.keyframe.name == name:
-            return closure.verdicts[-1]
-    if name in closures.rejections:
-        return closures.rejections[name]
-    reason = "it was not compared, as it came without local features (database.matches_with_data)"
-    return Verdict(Decision.HOLD, "geometry", math.nan, math.nan, reason)

@@ -2,6 +2,7 @@
 """A map is made in one run; in the next, which only reads it, the robot is told where in there it is."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ QUIET = {"keyframes.min_interval_s": 0.0, "database.exclude_recent_s": 2.0}
 def looks(number: int) -> np.ndarray:
     vector = np.random.default_rng(number).normal(size=16).astype(np.float32)
     return vector / np.linalg.norm(vector)
+
+
+def has_come(modes: list[str], mode: str) -> bool:
+    return modes[-1:] == [mode]
 
 
 class Run:
@@ -191,7 +196,7 @@ def test_the_mode_changes_while_running(
     assert run.see(1, standing(), standing()) is not None
     for mode, is_told in (("both", True), ("mapping", False)):
         assert run.database.set("database.mode", mode).successful
-        run.ros.until(lambda mode=mode: modes[-1:] == [mode])
+        run.ros.until(partial(has_come, modes, mode))
         assert (run.see(1, standing(0.1), standing(0.1)) is not None) == is_told
     assert not run.database.set("database.mode", "driving").successful
     assert run.database.count("added") == 2

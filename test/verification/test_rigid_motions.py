@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from netvlad_ros.image_data import Pose
 from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import (
     adjoint,
@@ -12,6 +13,7 @@ from netvlad_ros.verification.rigid import (
     inverse,
     log,
     quaternion_of,
+    rigid,
     rotation_of,
 )
 
@@ -89,3 +91,26 @@ def test_a_deviation_counts_standard_deviations() -> None:
     assert still.deviation(moved) == pytest.approx(3.0)
     assert moved.least_length_m(2.0) == pytest.approx(3.0 - 2.0 * np.sqrt(0.5))
     assert still.least_length_m(2.0) == 0.0
+
+
+def test_a_covariance_becomes_that_of_ros_and_back() -> None:
+    """REP 103: of the position in the header's frame, then of turns about the axes of that frame."""
+    rng = np.random.default_rng(5)
+    spread = rng.normal(size=(6, 6)) * 1e-3
+    motion = Motion(exp(np.array([4.0, -2, 1, 0.5, -0.9, 2.0])), spread @ spread.T)
+    drawn = rng.multivariate_normal(np.zeros(6), motion.covariance, 20_000)
+    rows = []
+    for xi in drawn:
+        moved = motion.matrix @ exp(xi)
+        turn = moved[:3, :3] @ motion.matrix[:3, :3].T
+        rows.append(
+            np.append(moved[:3, 3] - motion.matrix[:3, 3], log(rigid(turn, np.zeros(3)))[3:])
+        )
+    measured = np.cov(np.array(rows).T)
+    scale = np.sqrt(np.outer(np.diag(measured), np.diag(measured)))
+    assert motion.covariance_in_parent / scale == pytest.approx(measured / scale, abs=0.03)
+    turn = motion.matrix[:3, :3]
+    pose = Pose("", "", motion.matrix[:3, 3], quaternion_of(turn), motion.covariance_in_parent)
+    again = Motion.of_pose(pose)
+    assert again.matrix == pytest.approx(motion.matrix)
+    assert again.covariance == pytest.approx(motion.covariance)
