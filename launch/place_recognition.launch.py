@@ -70,7 +70,7 @@ ARGUMENTS = [
         "mode",
         default_value="",
         choices=["", "mapping", "localisation", "both"],
-        description="Whether keyframes are added to the database, whether it is told where in the map the robot "
+        description="Whether keyframes are added to the map, and whether it is told where in there the robot "
         "is (database.mode); empty: as the configuration file says.",
     ),
     DeclareLaunchArgument(
@@ -129,17 +129,6 @@ def _nodes(context: LaunchContext) -> list[Node]:
     config_file = os.path.expanduser(value("config_file"))
     if not os.path.isfile(config_file):  # launch would only warn, and the nodes take their defaults
         raise FileNotFoundError(f"{config_file}: there is no such configuration file.")
-    given = {}
-    if value("use_sim_time"):
-        given["use_sim_time"] = value("use_sim_time") == "true"
-    if value("model"):
-        given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
-    if value("mode"):
-        given["database.mode"] = value("mode")
-    if value("database"):
-        given["database.path"] = os.path.abspath(os.path.expanduser(value("database")))
-    if value("compressed"):
-        given["camera.compressed"] = value("compressed") == "true"
     if value("respawn") == "true":
         at_end = {"respawn": True, "respawn_delay": RESPAWN_DELAY_S}
     else:
@@ -150,7 +139,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
             package="netvlad_ros",
             executable=executable,
             namespace=value("namespace"),
-            parameters=[config_file, given],
+            parameters=[config_file, _given(value)],
             remappings=[(topic, value(f"{topic}_topic")) for topic in ("image", *BESIDE)],
             output="screen",
             **at_end,
@@ -158,6 +147,22 @@ def _nodes(context: LaunchContext) -> list[Node]:
         for executable in executables
     ]
     return [*nodes, _bag_player(value)] if value("bag") else nodes
+
+
+def _given(value: Callable[[str], str]) -> dict[str, object]:
+    """Parameters that go over those of the configuration file."""
+    given: dict[str, object] = {}
+    if value("use_sim_time"):
+        given["use_sim_time"] = value("use_sim_time") == "true"
+    if value("model"):
+        given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
+    if value("mode"):
+        given["database.mode"] = value("mode")
+    if value("database"):
+        given["database.path"] = os.path.abspath(os.path.expanduser(value("database")))
+    if value("compressed"):
+        given["camera.compressed"] = value("compressed") == "true"
+    return given
 
 
 def _bag_player(value: Callable[[str], str]) -> Node:
