@@ -422,6 +422,14 @@ class ClosureConfig(Section):
         le=1.0,
         live=True,
     )
+    min_agreeing: int = param(
+        0,
+        "With so many others a closure has to agree, given odometry; until then it is held back, and it is "
+        "reported late. 0 reports it at once.",
+        ge=0,
+        le=50,
+        live=True,
+    )
     every_keyframes: int = param(
         1,
         "One closure of a place for so many keyframes; 1 reports each.",

@@ -164,11 +164,11 @@ def candidates_message(
     )
 
 
-def closure_message(closure: Closure, header: Header) -> LoopClosure:
-    """header: of the query."""
+def closure_message(closure: Closure, frame_id: str) -> LoopClosure:
+    """frame_id: of the query's image."""
     match, camera = closure.match, closure.match.data.camera
     return LoopClosure(
-        header=header,
+        header=Header(stamp=to_time(closure.query.stamp_ns), frame_id=frame_id),
         match=_keyframe_message(match.keyframe),
         query=_keyframe_message(closure.query),
         match_frame_id="" if camera is None else camera.frame_id,

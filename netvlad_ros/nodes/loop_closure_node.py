@@ -84,7 +84,7 @@ class LoopClosureNode(Node):
         closures = self._verify(query)
         self._candidates.publish(candidates_message(selection, closures, message))
         for closure in closures.closures:
-            self._closures.publish(closure_message(closure, message.header))
+            self._closures.publish(closure_message(closure, message.header.frame_id))
         self._rejected.publish(rejected_message(selection, closures, query, message.header))
         self._localisation.localise(query, closures, message.header)
         self._report(query, selection)

@@ -121,6 +121,11 @@ def rejected(stage: str, value: float, limit: float, reason: str) -> Verdict:
     return Verdict(Decision.REJECT, stage, float(value), float(limit), reason)
 
 
+def held(stage: str, value: float, limit: float, reason: str) -> Verdict:
+    """A verdict."""
+    return Verdict(Decision.HOLD, stage, float(value), float(limit), reason)
+
+
 def at_least(stage: str, value: float, limit: float, reason: str) -> Verdict:
     """reason: with a place for the value."""
     said = reason.format(value)

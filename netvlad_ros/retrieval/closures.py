@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Which matches are loop closures: verified by geometry, in line with odometry, and of one place only."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, groupby
 from math import inf
 
 import numpy as np
 
 from netvlad_ros.config import Config
-from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
+from netvlad_ros.image_data import ImageData
 from netvlad_ros.keyframe import MAX_STREAMS, Keyframe, Match
-from netvlad_ros.retrieval.closure_gates import gates, is_of_base, passed, rejected, up_to_failed
+from netvlad_ros.retrieval.closure_gates import (
+    gates,
+    held,
+    is_of_base,
+    passed,
+    rejected,
+    up_to_failed,
+)
+from netvlad_ros.retrieval.consistency import Consistency, Edge
 from netvlad_ros.retrieval.places import Places, are_near
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision, Verdict
@@ -20,10 +28,13 @@ from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.odometry import OdometryTrack, has_covariance, is_level, is_of_camera
 from netvlad_ros.verification.verifier import verify
 
-# A closure is compared with so many before it.
-COMPARED_CLOSURES = 50
 # Two poses that differ by less are of one place, however certain each of them claims to be.
 ONE_PLACE_M, ONE_PLACE_DEG = 0.5, 10.0
+# Of edges that exclude each other one is taken if few agree with another only, as a share of those that agree
+# with this one only; where a place is ambiguous there must be so many of these.
+AGAINST_SHARE, AGREEING_OF_AMBIGUOUS = 0.5, 3
+# Agreement counts where odometry between two edges is known this well; otherwise wrong ones agree too.
+MAX_TELLING_M = 0.3
 NAN = float("nan")
 
 
@@ -32,7 +43,7 @@ class Closure:
     """A match that is a loop closure.
 
     odometry_deviation: how far it is from odometry, in standard deviations; NaN if that is not known.
-    agrees_with:        how many of the last 50 closures it agrees with, given odometry.
+    agrees_with:        how many of the last queries have an edge that it agrees with, given odometry.
     verdicts:           of each gate that it passed, in their order.
     """
 
@@ -48,10 +59,10 @@ class Closure:
 class ClosureSelection:
     """What became of the matches of one query.
 
-    closures:   best first.
+    closures:   best first; after those of this query those of earlier ones that had to wait.
     rejections: by the names of keyframes, the verdict that decided.
     geometries: by the names of keyframes, of all that were compared.
-    summary:    why there is no closure, as a sentence; empty if there is one.
+    summary:    why this query has no closure, as a sentence; empty if it has one.
     problem:    what is wrong with the query's odometry; empty if nothing is.
     """
 
@@ -64,16 +75,28 @@ class ClosureSelection:
 
 @dataclass(eq=False)
 class _Compared:
-    """A match on its way through the gates."""
+    """A match on its way through the gates.
 
+    motion:   of the base from the match to the query by odometry, if it connects them.
+    rivals:   keyframes of other places that fit as well.
+    agreeing: the queries with an edge that agrees.
+    """
+
+    query: Keyframe
     match: Match
     geometry: Geometry
     motion: Motion | None
     verdicts: list[Verdict] = field(default_factory=list)
+    rivals: set[tuple[str, int]] = field(default_factory=set)
+    agreeing: Collection[int] = ()
+
+    @property
+    def decision(self) -> Decision:
+        return self.verdicts[-1].decision if self.verdicts else Decision.PASS
 
     @property
     def has_passed(self) -> bool:
-        return all(verdict.decision == Decision.PASS for verdict in self.verdicts)
+        return self.decision == Decision.PASS
 
     @property
     def base_from_base(self) -> Motion | None:
@@ -84,6 +107,11 @@ class _Compared:
     def deviation(self) -> float:
         return next((v.value for v in self.verdicts if v.stage == "odometry"), NAN)
 
+    def without_features(self) -> "_Compared":
+        """What is kept of it while it waits."""
+        data = replace(self.match.data, features=None, thumbnail=None)
+        return replace(self, match=replace(self.match, data=data))
+
 
 class ClosureSelector:
     """Compares each query with its matches, and remembers odometry and the closures of each session."""
@@ -92,7 +120,7 @@ class ClosureSelector:
         self.config = config or Config()
         self._tracks: dict[str, OdometryTrack] = {}
         self._places = Places()
-        self._closures: list[Closure] = []  # the last ones
+        self._edges: dict[str, Consistency[_Compared]] = {}  # by the session of their queries
         # Of the session of queries and the name of a match, the number of the query that closed it last.
         self._closed_by: dict[tuple[str, tuple[str, int]], int] = {}
 
@@ -104,12 +132,11 @@ class ClosureSelector:
             judged = gates(each.geometry, each.match.data, query.data, each.motion, self.config)
             each.verdicts.extend(up_to_failed(judged))
         self._hold_ambiguous([each for each in compared if each.has_passed])
-        self._keep_best_of_each_place([each for each in compared if each.has_passed])
-        self._skip_repeated(query.keyframe, [each for each in compared if each.has_passed])
-        closures = self._closed(query.keyframe, [each for each in compared if each.has_passed])
-        closures.sort(key=_known_best_first)
-        for closure in closures:
-            self._remember(closure)
+        late = self._judge_consistency(query.keyframe, compared)
+        closures = self._closed(compared)
+        is_closed = bool(closures)
+        for of_query in late:
+            closures += self._closed(of_query)
         return ClosureSelection(
             closures,
             {
@@ -118,7 +145,7 @@ class ClosureSelector:
                 if not each.has_passed
             },
             {each.match.keyframe.name: each.geometry for each in compared},
-            "" if closures else _summary(query, compared),
+            "" if is_closed else _summary(query, compared),
             problem,
         )
 
@@ -166,21 +193,22 @@ class ClosureSelector:
         geometry, known = verify(query.data, match.data, self.config.verification), query.data
         if not is_of_camera(known.odometry, known.camera):  # edges are of what odometry is of
             geometry = in_base(geometry, _mount(match.data), _mount(known))
-        return _Compared(match, geometry, self.motion(match.keyframe, query.keyframe))
+        motion = self.motion(match.keyframe, query.keyframe)
+        return _Compared(query.keyframe, match, geometry, motion)
 
     # --- Several matches --------------------------------------------------------------------------------
 
     def _hold_ambiguous(self, verified: Sequence[_Compared]) -> None:
         """Of places that contradict each other one may be right at most: all of them wait."""
         share = self.config.closures.ambiguous_share
-        rivals: dict[_Compared, list[_Compared]] = {each: [] for each in verified}
         # In an order that is the same in each run: names are not.
         for a, b in combinations(sorted(verified, key=lambda e: e.match.keyframe.stamp_ns), 2):
             if self._contradict(a, b):
-                rivals[a].append(b)
-                rivals[b].append(a)
+                a.rivals.add(b.match.keyframe.name)
+                b.rivals.add(a.match.keyframe.name)
         for each in verified:
-            strongest = max(rivals[each], key=lambda o: o.geometry.inliers, default=None)
+            rivals = [o for o in verified if o.match.keyframe.name in each.rivals]
+            strongest = max(rivals, key=lambda o: o.geometry.inliers, default=None)
             rival_share = strongest.geometry.inliers / each.geometry.inliers if strongest else 0.0
             if strongest is None or rival_share < share:
                 sentence = "no other place fits as well"
@@ -190,8 +218,7 @@ class ClosureSelector:
                 f"keyframe {strongest.match.keyframe}, another place, fits too: "
                 f"{strongest.geometry.inliers} inliers beside {each.geometry.inliers}"
             )
-            verdict = Verdict(Decision.HOLD, "ambiguous", rival_share, share, sentence)
-            each.verdicts.append(verdict)
+            each.verdicts.append(held("ambiguous", rival_share, share, sentence))
 
     def _contradict(self, a: _Compared, b: _Compared) -> bool:
         """Whether the query can't be at both.
@@ -204,10 +231,7 @@ class ClosureSelector:
         there, back = a.base_from_base, b.base_from_base
         if motion is not None and there is not None and back is not None:
             implied = there.then(back.inverse())
-            apart_m, turned_deg = motion.difference(implied)
-            if apart_m < ONE_PLACE_M and turned_deg < ONE_PLACE_DEG:
-                return False
-            return motion.deviation(implied) > limits.max_odometry_deviation
+            return not self._are_same(motion, implied)
         if self._places.are_one(a.match.keyframe, b.match.keyframe, self._gap):
             return False
         if motion is not None:
@@ -237,67 +261,123 @@ class ClosureSelector:
                 reason += f"to {limit:.3f} m, this one to {value:.3f} m"
             each.verdicts.append(rejected("best_of_place", value, limit, reason))
 
-    def _skip_repeated(self, query: Keyframe, verified: Sequence[_Compared]) -> None:
+    def _skip_repeated(self, verified: Sequence[_Compared]) -> None:
         """One closure of a place for so many keyframes."""
         wanted = self.config.closures.every_keyframes
         for each in verified:
-            since = self._keyframes_since_closure(query, each.match.keyframe)
+            since = self._keyframes_since_closure(each.query, each.match.keyframe)
             if since >= wanted:
                 continue
             reason = f"{since} keyframes ago there was a closure with this place"
             each.verdicts.append(rejected("every_keyframes", since, wanted, reason))
 
     def _keyframes_since_closure(self, query: Keyframe, match: Keyframe) -> float:
+        """Or to it, where the query had to wait."""
         uuid, number = match.name
         last = max(
             self._closed_by.get((query.session.uuid, (uuid, each)), -inf)
             for each in range(number - self._gap, number + self._gap + 1)
         )
-        return query.number - last
+        return abs(query.number - last)
 
-    def _closed(self, query: Keyframe, verified: Sequence[_Compared]) -> list[Closure]:
-        """With how many earlier closures say the same of where the query is, given odometry between them."""
-        known = self._seen_from(query) if verified else []
-        return [
+    # --- Edges of several queries -----------------------------------------------------------------------
+
+    def _judge_consistency(
+        self, query: Keyframe, compared: Sequence[_Compared]
+    ) -> list[list[_Compared]]:
+        """Of edges that exclude each other those go on with which most others agree.
+
+        Returns those of earlier queries that need not wait any more, by their queries.
+        """
+        edges = self._edges_of(query)
+        for each in compared:
+            if each.decision == Decision.REJECT:
+                continue
+            if each.base_from_base is not None:
+                edge = edges.add(each.without_features(), query.number)
+                each.agreeing = edge.item.agreeing = edge.agreeing
+            elif self.config.closures.min_agreeing:
+                reason = "its pose is not in metres, so that no other can agree with it"
+                each.verdicts.append(
+                    held("consistency", 0, self.config.closures.min_agreeing, reason)
+                )
+        for edge in (waiting := edges.waiting):
+            self._judge_edge(edge)
+        late = [e.item for e in waiting if not e.is_open and e.query != query.number]
+        return [list(of_query) for _, of_query in groupby(late, lambda each: each.query)]
+
+    def _judge_edge(self, edge: Edge[_Compared]) -> None:
+        """It goes on when enough agree with it, and few with what it excludes."""
+        each, count, against = edge.item, len(edge.agreeing), 0
+        said = f"{count} other queries agree with it"
+        if (other := edge.strongest_excluded) is not None:
+            count, against = edge.beside(other)
+            said = (
+                f"{count} other queries agree with it but not with keyframe {other.item.match.keyframe}, "
+                f"which it excludes, and {against} the other way round"
+            )
+        verdicts = [verdict for verdict in each.verdicts if verdict.stage != "consistency"]
+        is_ambiguous = verdicts[-1].decision == Decision.HOLD
+        wanted = max(self.config.closures.min_agreeing, AGREEING_OF_AMBIGUOUS * is_ambiguous)
+        if count >= wanted and against <= AGAINST_SHARE * count:
+            edge.is_open = False
+            verdicts = [verdict for verdict in verdicts if verdict.decision == Decision.PASS]
+            verdicts.append(passed("consistency", count, wanted, said))
+        elif not is_ambiguous:
+            verdicts.append(held("consistency", count, wanted, f"{said}; it waits for more"))
+        each.verdicts[:] = verdicts
+
+    def _edges_of(self, query: Keyframe) -> Consistency[_Compared]:
+        session = query.session.uuid
+        edges = self._edges.pop(session, None) or Consistency(self._agree)
+        self._edges[session] = edges
+        if len(self._edges) > MAX_STREAMS:  # the one that was silent longest
+            del self._edges[next(iter(self._edges))]
+        return edges
+
+    def _agree(self, new: _Compared, before: _Compared) -> bool | None:
+        """Whether both can be right: from one match to its query, on to the other query, and back."""
+        if new.query == before.query:
+            return False if before.match.keyframe.name in new.rivals else None
+        there = self.motion(new.match.keyframe, before.match.keyframe)
+        back = self.motion(before.query, new.query)
+        if there is None or back is None:
+            return None
+        assert new.geometry.metric is not None
+        assert before.geometry.metric is not None
+        implied = there.then(before.geometry.metric).then(back)
+        if not self._are_same(new.geometry.metric, implied):
+            return False
+        return True if implied.uncertainty_m < MAX_TELLING_M else None
+
+    def _are_same(self, motion: Motion, other: Motion) -> bool:
+        apart_m, turned_deg = motion.difference(other)
+        if apart_m < ONE_PLACE_M and turned_deg < ONE_PLACE_DEG:
+            return True
+        return motion.deviation(other) <= self.config.closures.max_odometry_deviation
+
+    def _closed(self, compared: Sequence[_Compared]) -> list[Closure]:
+        """Of the matches of one query, best first."""
+        self._keep_best_of_each_place([each for each in compared if each.has_passed])
+        self._skip_repeated([each for each in compared if each.has_passed])
+        closures = [
             Closure(
-                query,
+                each.query,
                 each.match,
                 each.geometry,
                 each.deviation,
-                sum(self._agree(each, match, query_there) for match, query_there in known),
+                len(each.agreeing),
                 each.verdicts,
             )
-            for each in verified
+            for each in compared
+            if each.has_passed
         ]
-
-    def _seen_from(self, query: Keyframe) -> list[tuple[Keyframe, Motion]]:
-        """The match of each earlier closure, and where the query is seen from there."""
-        return [
-            (closure.match.keyframe, closure.geometry.metric.then(back))
-            for closure in self._closures
-            if closure.geometry.metric is not None
-            and (back := self.motion(closure.query, query)) is not None
-        ]
-
-    def _agree(self, each: _Compared, match: Keyframe, query_there: Motion) -> bool:
-        """Whether it is the same that another closure says: to its match, and from there to the query."""
-        there = self.motion(each.match.keyframe, match)
-        if there is None or each.geometry.metric is None:
-            return False
-        implied = there.then(query_there)
-        limit = self.config.closures.max_odometry_deviation
-        return implied.deviation(each.geometry.metric) <= limit
-
-    def _remember(self, closure: Closure) -> None:
-        bare = replace(
-            closure,
-            match=replace(closure.match, data=NOTHING_KNOWN),
-            geometry=replace(closure.geometry, pairs_px=None),
-        )
-        self._closures = [*self._closures[1 - COMPARED_CLOSURES :], bare]
-        match, query = closure.match.keyframe, closure.query
-        self._closed_by[query.session.uuid, match.name] = query.number
-        self._places.unite(closure.query, closure.match.keyframe)
+        closures.sort(key=_known_best_first)
+        for closure in closures:
+            match, query = closure.match.keyframe, closure.query
+            self._closed_by[query.session.uuid, match.name] = query.number
+            self._places.unite(query, match)
+        return closures
 
     @property
     def _gap(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_up_views import CAMERA, MOUNT, Scene, pose, standing
 
-from netvlad_ros.config import Config
+from netvlad_ros.config import ClosureConfig, Config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import Keyframe, Match, Session
@@ -87,7 +87,7 @@ def test_a_place_seen_again_is_a_closure_with_its_pose(drive: Drive) -> None:
     assert closure.odometry_deviation < 0.1
     assert [each.stage for each in closure.verdicts] == [
         *("min_inliers", "min_inlier_share", "min_share_back", "max_distance", "max_uncertainty"),
-        *("max_tilt", "odometry", "ambiguous", "best_of_place"),
+        *("max_tilt", "odometry", "ambiguous", "consistency", "best_of_place"),
     ]
 
 
@@ -250,6 +250,49 @@ def test_closures_that_agree_with_earlier_ones_say_so(drive: Drive) -> None:
             matches = [drive.match(number)] if lap else []
             selection = drive.add(at(standing(0, y_m)), matches)
     assert selection.closures[0].agrees_with == 2
+
+
+def second_lap(drive: Drive, houses: Sequence[np.ndarray]) -> list[ClosureSelection]:
+    """Past houses that are all alike; when the first one is seen again, its neighbour fits as well."""
+    for house in houses:
+        drive.add(at(standing(), odometry=house))
+    drive.go([*along(10, 60), *along(60, 0)])
+    matches = [(0, 1), *((number,) for number in range(1, len(houses)))]
+    return [
+        drive.add(at(standing(), odometry=house), [drive.match(number) for number in numbers])
+        for house, numbers in zip(houses, matches, strict=True)
+    ]
+
+
+def test_what_was_ambiguous_is_decided_by_those_after_it(drive: Drive) -> None:
+    """The house and its neighbour fit equally well; three more queries agree with the one only."""
+    selections = second_lap(drive, [standing(2.5 * number) for number in range(5)])
+    first, late = selections[0], selections[3]
+    assert not first.closures
+    assert verdict(first, drive.keyframes[0]) == ("ambiguous", Decision.HOLD)
+    of_query, waited = late.closures
+    assert of_query.match.keyframe == drive.keyframes[3]
+    assert waited.match.keyframe == drive.keyframes[0]
+    assert waited.query == drive.keyframes[-5]
+    assert waited.agrees_with == 3
+    assert waited.verdicts[-2].reason.startswith(
+        "3 other queries agree with it but not with keyframe"
+    )
+
+
+def test_closures_wait_until_others_agree(drive: Drive) -> None:
+    drive.selector.config = Config(closures=ClosureConfig(min_agreeing=2))
+    for lap in range(2):
+        for number, y_m in enumerate((0.0, 0.5, 1.0)):
+            matches = [drive.match(number)] if lap else []
+            selection = drive.add(at(standing(0, y_m)), matches)
+            if lap and number < 2:
+                held = selection.rejections[drive.keyframes[number].name]
+                assert (held.stage, held.decision, held.value, held.limit) == (
+                    *("consistency", Decision.HOLD),
+                    *(number, 2),
+                )
+    assert [each.query.number for each in selection.closures] == [5, 3, 4]
 
 
 def test_neighbours_of_one_place_give_one_closure(drive: Drive) -> None:
