@@ -17,6 +17,7 @@ NAMES = {
     "sequences": "what sequences add to a query at 10,000 keyframes",
     "store": "saves and loads of a database file, up to 100,000 keyframes",
     "node": "from an image received to its descriptor published, by stage",
+    "starts": "all three nodes from exec to their first matches, in one process and in three; memory",
     "threads": "a runtime, OpenCV and Faiss in one process: threads left alone, and set in one place",
     "runtimes": "TensorFlow, LiteRT, ONNX Runtime and OpenVINO beside the graph of netvlad_tf_open",
     "backends": "TensorFlow, JAX and PyTorch under Keras, batch 1 and 16, in each precision; GPU or CPU",

@@ -9,13 +9,15 @@ from benchmark.tables import interleaved_medians_ms, print_table
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """The model that comes with the package, at 320x240."""
+    """The model that comes with the package, at 320x240, in TensorFlow."""
+    from netvlad_ros.config import ExtractorConfig
     from netvlad_ros.extraction.extractor import NetVLADExtractor
     from netvlad_ros.model import load_model
     from netvlad_ros.model.forward import compile_forward
     from netvlad_ros.shipped import model_path
 
-    extractor, model = NetVLADExtractor(), load_model(model_path(""))
+    extractor = NetVLADExtractor("", ExtractorConfig(runtime="tensorflow"))
+    model = load_model(model_path(""))
     forward = compile_forward(model, "auto")
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)

@@ -17,7 +17,7 @@ from netvlad_ros.data.image_files import read_image
 from netvlad_ros.data.image_sources import ImageFiles
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.extraction.many_images import BATCH, Extraction, all_descriptors
-from netvlad_ros.runtime.runtimes import open_model
+from netvlad_ros.runtime.choice import open_chosen
 from netvlad_ros.shipped import model_path
 
 REPEATS = 7
@@ -59,7 +59,7 @@ def _images(scratch: Path, count: int, width_px: int, height_px: int) -> ImageFi
 def _rates(model: Path, images: ImageFiles) -> list[object]:
     """Images a second of both ways, which take turns, and their ratio; medians."""
     extractor = NetVLADExtractor(model)
-    forward = open_model(model, "auto", 0).forward
+    forward = open_chosen(model, extractor.config)[0].forward
     batches = _batches(images, extractor.size_px or (480, 320))
     bare_s, folder_s = [], []
     for turn in range(REPEATS + 1):

@@ -46,7 +46,12 @@ def _open(model: str, width: int, height: int, threads: int) -> Callable[[np.nda
     from netvlad_ros.config import ExtractorConfig
     from netvlad_ros.extraction.extractor import NetVLADExtractor
 
-    config = ExtractorConfig(input_width_px=width, input_height_px=height, threads=threads)
+    config = ExtractorConfig(
+        runtime="tensorflow" if model.endswith(".keras") else "auto",
+        input_width_px=width,
+        input_height_px=height,
+        threads=threads,
+    )
     extractor = NetVLADExtractor(model, config)
     return lambda images: extractor.extract_batch(list(images))
 

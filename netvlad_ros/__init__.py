@@ -32,7 +32,10 @@ def __getattr__(name: str) -> Any:
     """Imports a part when it is first used: a keyframe database needs no TensorFlow."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    from netvlad_ros.packages import needed_by
+
+    with needed_by(f"{__name__}.{name}"):
+        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
 
 
 if "keras" in sys.modules:  # then keras.saving.load_model() knows our layers at once

@@ -11,6 +11,7 @@ from typing import Any
 import netvlad_ros
 from netvlad_ros.commands.play import become_player
 from netvlad_ros.errors import NetVLADError
+from netvlad_ros.packages import needed_by
 
 # Each is a module of netvlad_ros.commands, with - for _.
 COMMANDS = {
@@ -38,8 +39,10 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        with needed_by(f"netvlad {' '.join(words[:1])}"):
+            code = _run(words)
         sys.stdout.flush()
     except NetVLADError as error:
         print(f"netvlad: {error}", file=sys.stderr)

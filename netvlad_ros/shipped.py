@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Where the model lies that comes with this package; taken where none is named, or by its name, compact."""
+"""Where the model lies that comes with this package; taken where none is named, or by its name, compact.
+
+It lies there twice: for TensorFlow, and for LiteRT, which takes one size of images only.
+"""
 
 from pathlib import Path
 
 from netvlad_ros.errors import ModelError
 
 SHIPPED_MODEL = Path(__file__).with_name("pretrained") / "compact.keras"
+SHIPPED_LITERT = SHIPPED_MODEL.with_suffix(".tflite")
+LITERT_SIZE_PX = (320, 240)
 SHIPPED_NAME = "compact"
 HELP = "left out, the one that comes with this package"
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether it is the model that comes with this package."""
+    return path == SHIPPED_MODEL
 
 
 def model_path(model: str | Path | None = None) -> Path:

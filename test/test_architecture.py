@@ -26,6 +26,7 @@ LAYERS = [
         "keyframe",
         "figures",
         "image_data",
+        "packages",
         "quiet",
         "shipped",
         "threads",

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import netvlad_ros
-from netvlad_ros.shipped import SHIPPED_MODEL
+from netvlad_ros.shipped import SHIPPED_LITERT, SHIPPED_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "netvlad_ros"
@@ -38,19 +38,25 @@ ROSDEP_KEYS = {
     "yaml": "python3-yaml",
 }
 # Import name -> name on PyPI, where they differ.
-PYPI_NAMES = {"cv2": "opencv-python-headless", "faiss": "faiss-cpu", "yaml": "PyYAML"}
-WITHOUT_ROSDEP_KEY = {"keras", "poselib", "tensorflow"}
+PYPI_NAMES = {
+    "ai_edge_litert": "ai-edge-litert",
+    "cv2": "opencv-python-headless",
+    "faiss": "faiss-cpu",
+    "yaml": "PyYAML",
+}
+WITHOUT_ROSDEP_KEY = {"ai_edge_litert", "keras", "poselib", "tensorflow"}
 # Imported only where somebody asks for what needs it (the extras of pyproject.toml, Keras backends); errors
 # there say how to install it.
 OPTIONAL = {
-    "ai_edge_litert",
     "gtsam",
     "jax",
+    "keras",
     "nncf",
     "onnx",
     "onnxruntime",
     "openvino",
     "panda3d",
+    "tensorflow",
     "torch",
     "trimesh",
 }
@@ -258,7 +264,8 @@ def test_after_colcon_build_the_executables_launch_files_and_configuration_are_w
             f.name for f in (overlay / "share/netvlad_ros" / folder).iterdir()
         }
     [installed] = overlay.glob("lib/python3*/site-packages/netvlad_ros")
-    assert (installed / SHIPPED_MODEL.parent.name / SHIPPED_MODEL.name).is_file()
+    for file in (SHIPPED_MODEL, SHIPPED_LITERT):
+        assert (installed / file.parent.name / file.name).is_file()
 
 
 # --- pip install, without ROS -------------------------------------------------------------------------
@@ -278,7 +285,7 @@ def comes_from_ros(names: set[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def plain_python(tmp_path_factory) -> Path:
-    """A Python environment without ROS where `pip install .` was done.
+    """A Python environment without ROS and TensorFlow where `pip install .` was done.
 
     It borrows all other packages from the environment of the tests, as links.
     """
@@ -289,7 +296,7 @@ def plain_python(tmp_path_factory) -> Path:
     borrowed.mkdir()
     installed = Path(str(importlib.metadata.distribution("numpy").locate_file("")))
     names = {source.name for source in installed.iterdir()}
-    for name in names - comes_from_ros(names):
+    for name in names - comes_from_ros(names) - {"keras", "tensorflow"}:
         (borrowed / name).symlink_to(installed / name)
     [site_packages] = folder.glob("venv/lib/python3*/site-packages")
     (site_packages / "borrowed.pth").write_text(f"{borrowed}\n")
@@ -322,8 +329,12 @@ def test_after_pip_install_the_library_imports_without_ros(plain_python, tmp_pat
     code = """if True:
         import importlib.metadata, importlib.util, netvlad_ros
         assert not importlib.util.find_spec("rclpy"), "this environment was to be without ROS"
-        for name in netvlad_ros.__all__:
+        for name in set(netvlad_ros.__all__) - {"build_network", "load_model"}:
             getattr(netvlad_ros, name)
+        try:
+            netvlad_ros.build_network
+        except netvlad_ros.NetVLADError as error:
+            assert "build_network needs keras" in str(error), error
         print(importlib.metadata.version("netvlad_ros"), netvlad_ros.__file__)"""
     version, file = run_plain(plain_python, "-c", code, folder=tmp_path).split()
     assert version == netvlad_ros.__version__
@@ -333,6 +344,35 @@ def test_after_pip_install_the_library_imports_without_ros(plain_python, tmp_pat
 @pytest.mark.slow
 def test_after_pip_install_there_is_the_netvlad_command(plain_python, tmp_path):
     assert "netvlad" in run_plain(plain_python.with_name("netvlad"), "--help", folder=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["info"], 0, "runtime      litert, fp32"),
+        (
+            ["train", "r.yaml", "-o", "r"],
+            1,
+            'train needs keras, which is not installed; pip install "ne',
+        ),
+        (["info", "own.keras"], 1, 'keras is not installed; pip install "netvlad_ros[tensorflow]"'),
+    ],
+)
+def test_after_pip_install_what_needs_tensorflow_says_so(
+    words: list[str], code: int, told: str, plain_python, tmp_path
+):
+    (tmp_path / "own.keras").touch()
+    shutil.copy(ROOT / "config" / "compact_training.yaml", tmp_path / "r.yaml")
+    done = subprocess.run(
+        [plain_python.with_name("netvlad"), *words],
+        cwd=tmp_path,
+        env=PLAIN_ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert told in (done.stderr if code else done.stdout)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The model that comes with the package: where it is taken, and what it may cost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,12 @@ import netvlad_ros.shipped
 from netvlad_ros.calibration import resolved_min_sequence_score, resolved_min_similarity
 from netvlad_ros.cli import main
 from netvlad_ros.config import CandidateConfig, ExtractorConfig
+from netvlad_ros.data.image_files import read_image
 from netvlad_ros.errors import ModelError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.model import load_model
-from netvlad_ros.shipped import SHIPPED_MODEL, model_path
+from netvlad_ros.runtime.keras_model import describe
+from netvlad_ros.shipped import LITERT_SIZE_PX, SHIPPED_LITERT, SHIPPED_MODEL, model_path
 
 MOST_BYTES = 6_000_000
 
@@ -65,9 +68,41 @@ def test_a_missing_shipped_model_is_one_sentence(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_it_is_small_and_lies_in_the_package() -> None:
-    assert SHIPPED_MODEL.stat().st_size <= MOST_BYTES
-    assert Path(netvlad_ros.shipped.__file__).parent in SHIPPED_MODEL.parents
+@pytest.mark.parametrize("file", [SHIPPED_MODEL, SHIPPED_LITERT])
+def test_it_is_small_and_lies_in_the_package(file: Path) -> None:
+    assert file.stat().st_size <= MOST_BYTES
+    assert Path(netvlad_ros.shipped.__file__).parent in file.parents
+
+
+@pytest.mark.needs("ai_edge_litert")
+def test_its_two_files_are_of_one_model(pictures: list[np.ndarray]) -> None:
+    network, exported = load_model(SHIPPED_MODEL), in_runtime("litert").description
+    description = describe(network)
+    assert exported == replace(
+        description, has_fixed_size=True, cosine=exported.cosine, precision="fp32"
+    )
+    assert exported.cosine > 0.999999
+    assert (exported.input_width_px, exported.input_height_px) == LITERT_SIZE_PX
+    assert_same_descriptors(pictures)
+
+
+@pytest.mark.needs("ai_edge_litert")
+def test_both_describe_real_images_alike(shared: Path) -> None:
+    files = sorted((shared / "data" / "rtabmap_samples" / "images").glob("*.jpg"))[::4]
+    files += sorted((shared / "data" / "euroc_stereo_loops").glob("*.png"))
+    assert len(files) > 20
+    assert_same_descriptors([read_image(file) for file in files])
+
+
+def in_runtime(runtime: str) -> NetVLADExtractor:
+    return NetVLADExtractor("", ExtractorConfig(runtime=runtime))
+
+
+def assert_same_descriptors(images: list[np.ndarray]) -> None:
+    found = [in_runtime(runtime).extract_batch(images) for runtime in ("litert", "tensorflow")]
+    cosines = np.einsum("nd,nd->n", *found)
+    assert cosines.mean() == pytest.approx(1.0, abs=5e-7)
+    assert cosines.min() > 0.99999
 
 
 def test_its_descriptors_tell_pictures_apart(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from netvlad_ros.commands.values import parse_size
 from netvlad_ros.inspection.json_file import write_json
-from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.packages import pip_install
 from netvlad_ros.shipped import HELP, model_path
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints what there is to know, the totals below the table of the layers."""
-    with quiet_start_up():
-        from netvlad_ros.inspection.model_info import model_info
+    from netvlad_ros.inspection.model_info import model_info
 
     info = model_info(model_path(arguments.model), arguments.size, arguments.timing)
     _print(info)
@@ -58,7 +57,7 @@ def _print(info: "ModelInfo") -> None:
     console.print(f"{info.model}", style="bold", soft_wrap=True)
     size = f"{info.width_px}x{info.height_px} pixels (width x height)"
     facts = {
-        "runtime": f"{info.runtime}, {info.precision}",
+        "runtime": f"{info.runtime}, {info.precision}; {info.why}",
         "fingerprint": info.fingerprint,
         "descriptor": f"{info.descriptor_dims} dimensions",
         "network": _network(info),
@@ -70,6 +69,8 @@ def _print(info: "ModelInfo") -> None:
     for name, fact in facts.items():
         if fact:
             console.print(f"{name:<13}{fact}", soft_wrap=True)
+    if info.network is None and info.model.endswith(".keras"):
+        console.print(f"layers       need TensorFlow: {pip_install('tensorflow')}", soft_wrap=True)
     if info.cost:
         console.print("", _layers(info.cost), sep="\n")
         _print_totals(console, info.cost, info.open_model_zoo)

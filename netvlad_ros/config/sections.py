@@ -54,6 +54,12 @@ class ExtractorConfig(Section):
         "Path of the model file; .keras, or what netvlad export wrote: its kind tells the runtime. Empty "
         "takes the model that comes with this package.",
     )
+    runtime: str = param(
+        "auto",
+        "What runs the network. auto: the model that comes with this package runs in TensorFlow where there "
+        "is a GPU, and in LiteRT where not; other files as their kind says.",
+        choices=("auto", "tensorflow", "litert", "openvino", "onnx"),
+    )
     device: str = param(
         "auto",
         "Where the network runs; auto takes a GPU if there is one.",

@@ -39,8 +39,9 @@ class ModelUnderTest(NetVLADExtractor):
 
     def __init__(self, model: Path, config: ExtractorConfig) -> None:
         super().__init__(model, config)
-        if model.suffix != KERAS:
-            self.fingerprint += f" in {model.name}:{_digest(model)}"
+        file = self.choice.path
+        if file.suffix != KERAS:
+            self.fingerprint += f" in {file.name}:{_digest(file)}"
         self.warm_up()
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import DescriptorError, ImageError, ModelError
 from netvlad_ros.extraction.preprocessing import network_input
+from netvlad_ros.runtime.choice import open_chosen
 from netvlad_ros.runtime.model import ModelDescription
-from netvlad_ros.runtime.runtimes import open_model
-from netvlad_ros.shipped import model_path
 from netvlad_ros.threads import limit_opencv
 
 # From here on, every backbone has at least one local feature.
@@ -27,6 +26,7 @@ class NetVLADExtractor:
     calibration: what similarities mean; None if that was not measured, or for another size or length.
     description: what the model file says of itself.
     size_px:     (width, height) images are resized to; None keeps their own.
+    choice:      which file runs, in which runtime, and why.
     """
 
     def __init__(self, model: str | Path = "", config: ExtractorConfig | None = None) -> None:
@@ -35,15 +35,14 @@ class NetVLADExtractor:
         Raises ModelError if the file is no model or the device is not there.
         """
         self.config = config or ExtractorConfig()
-        model = model_path(model)
         limit_opencv(self.config.threads)
-        loaded = open_model(model, self.config.device, self.config.threads)
+        loaded, self.choice = open_chosen(model, self.config)
         self.description = loaded.description
         self.dims = self.config.descriptor_dims or self.description.descriptor_dims
         if self.dims > self.description.descriptor_dims:
             raise ModelError(
                 f"extractor.descriptor_dims: expected at most {self.description.descriptor_dims}, the "
-                f"dimensions of {model}, got {self.dims}."
+                f"dimensions of {self.choice.path}, got {self.dims}."
             )
         self.size_px = _input_size(self.config, self.description)
         self.fingerprint = self.description.fingerprint_at(self.size_px, self.dims)

@@ -3,16 +3,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netvlad_ros.calibration import Calibration
 from netvlad_ros.config import ExtractorConfig, NetworkConfig
 from netvlad_ros.extraction.extractor import NetVLADExtractor
-from netvlad_ros.inspection.cost import NetworkCost, network_cost
-from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
 from netvlad_ros.inspection.timing import Timing, time_sizes
-from netvlad_ros.model import load_model
-from netvlad_ros.runtime.keras_model import describe
+from netvlad_ros.packages import is_installed
+from netvlad_ros.quiet import quiet_start_up
+from netvlad_ros.runtime.choice import choose
 from netvlad_ros.runtime.runtimes import runtime_of
+from netvlad_ros.shipped import is_shipped
+
+if TYPE_CHECKING:
+    from netvlad_ros.inspection.cost import NetworkCost
 
 # Where neither the model nor the user names a size: that of most cameras' smallest mode.
 USUAL_SIZE_PX = (640, 480)
@@ -22,13 +26,16 @@ USUAL_SIZE_PX = (640, 480)
 class ModelInfo:
     """What a model file is.
 
-    network, cost, open_model_zoo: None and empty for files of other runtimes, which do not show their inside.
+    runtime, why:  what an extractor runs it with by default, and why.
+    network, cost, open_model_zoo: None and empty for files of other runtimes, which do not show their inside,
+                                   and for the model of this package where Keras is not installed.
     has_own_size: whether the model names the size that images are resized to.
     calibration:  what similarities mean at the model's own size; None if that was not measured.
     """
 
     model: str
     runtime: str
+    why: str
     fingerprint: str
     precision: str
     descriptor_dims: int
@@ -37,7 +44,7 @@ class ModelInfo:
     has_own_size: bool
     calibration: Calibration | None
     network: NetworkConfig | None = None
-    cost: NetworkCost | None = None
+    cost: "NetworkCost | None" = None
     open_model_zoo: dict[str, int] = field(default_factory=dict)
     timings: list[Timing] = field(default_factory=list)
 
@@ -47,9 +54,15 @@ def model_info(path: Path, size_px: tuple[int, int] | None, timed: bool) -> Mode
 
     size_px: (width, height); None takes the model's own.
     """
-    if runtime_of(path) != "keras":
+    if runtime_of(path) != "keras" or (is_shipped(path) and not is_installed("keras")):
         return _of_other_runtime(path, size_px, timed)
-    network = load_model(path)
+    with quiet_start_up():
+        from netvlad_ros.inspection.cost import network_cost
+        from netvlad_ros.inspection.open_model_zoo import open_model_zoo_flops
+        from netvlad_ros.model import load_model
+        from netvlad_ros.runtime.keras_model import describe
+
+    network, choice = load_model(path), choose(path, ExtractorConfig())
     config = network.network
     own = (config.input_width_px, config.input_height_px) if config.input_width_px else None
     width, height = size_px or own or USUAL_SIZE_PX
@@ -57,7 +70,8 @@ def model_info(path: Path, size_px: tuple[int, int] | None, timed: bool) -> Mode
     cost = network_cost(network, width, height)
     return ModelInfo(
         str(path),
-        "keras",
+        choice.runtime,
+        choice.why,
         description.fingerprint,
         description.precision,
         description.descriptor_dims,
@@ -95,7 +109,8 @@ def _of_other_runtime(path: Path, size_px: tuple[int, int] | None, timed: bool) 
     width, height = size_px or (own if has_own else USUAL_SIZE_PX)
     return ModelInfo(
         str(path),
-        runtime_of(path),
+        extractor.choice.runtime,
+        extractor.choice.why,
         description.fingerprint,
         description.precision,
         description.descriptor_dims,
@@ -108,7 +123,7 @@ def _of_other_runtime(path: Path, size_px: tuple[int, int] | None, timed: bool) 
 
 
 def _timings(path: Path, width: int, height: int) -> list[Timing]:
-    fixed = NetVLADExtractor(path)
+    fixed = NetVLADExtractor(path, ExtractorConfig(input_width_px=width, input_height_px=height))
     if fixed.description.has_fixed_size:
         return list(time_sizes(fixed, width, height, (1.0,)))
     return list(time_sizes(NetVLADExtractor(path, ExtractorConfig(resize=False)), width, height))

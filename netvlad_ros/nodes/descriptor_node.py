@@ -136,7 +136,8 @@ class DescriptorNode(Node):
         self._worker = threading.Thread(target=self._work, name="extract", daemon=True)
         self._worker.start()
         self.get_logger().info(
-            f"extracting from {subscription.topic_name} with model {self._extractor.fingerprint}"
+            f"extracting from {subscription.topic_name} with model {self._extractor.fingerprint} in "
+            f"{_runtime(self._extractor)}"
         )
 
     def close(self) -> None:
@@ -159,6 +160,7 @@ class DescriptorNode(Node):
     def _gauges(self) -> dict[str, object]:
         return {
             "model": self._extractor.fingerprint,
+            "runtime": _runtime(self._extractor),
             "dimensions": self._extractor.dims,
             "subscribers": self._publisher.get_subscription_count(),
             "local features": self._last_features,
@@ -351,6 +353,10 @@ def _summary(data: ImageData) -> str:
     return f"{len(data.features)}, {known} of them with points" + (
         f" from {source}" if known else ""
     )
+
+
+def _runtime(extractor: NetVLADExtractor) -> str:
+    return f"{extractor.choice.runtime}, as {extractor.choice.why}"
 
 
 def _load(config: Config) -> NetVLADExtractor:

@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 from netvlad_ros.errors import ModelError
+from netvlad_ros.packages import pip_install
 from netvlad_ros.quiet import quiet_start_up
 from netvlad_ros.runtime.model import ModelDescription, RunnableModel
 
@@ -17,8 +18,8 @@ RUNTIMES = {
     ".pb": "tensorflow",
     "": "tensorflow",
 }
-# Runtime -> what to install for it, where it has another name on PyPI.
-PYPI_NAMES = {"litert": "ai-edge-litert"}
+# Runtime -> the package that it is imported as, where that is another name.
+PACKAGES = {"litert": "ai_edge_litert"}
 
 
 def open_model(
@@ -49,7 +50,7 @@ def open_model(
     except ModuleNotFoundError as error:
         raise ModelError(
             f"{path}: runs with {runtime}, and {error.name} is not installed; "
-            f"pip install {PYPI_NAMES.get(runtime, runtime)}."
+            f"{pip_install(PACKAGES.get(runtime, runtime))}."
         ) from None
 
 
