@@ -61,7 +61,7 @@ def _print(info: "ModelInfo") -> None:
         "fingerprint": info.fingerprint,
         "descriptor": f"{info.descriptor_dims} dimensions",
         "network": _network(info),
-        "input": input_in_words(info.network) if info.network else "",
+        "input": input_in_words(info.network) if info.network else info.preprocessing,
         "input size": size if info.has_own_size else f"any; below, {size}",
     }
     if info.calibration:

@@ -56,6 +56,20 @@ def parse_share(text: str) -> float:
     return value
 
 
+def parse_scale(text: str) -> float:
+    """A number above 0, which may be written as a fraction, such as 1/255."""
+    top, _, bottom = text.partition("/")
+    return parse_positive(top) / parse_positive(bottom or "1")
+
+
+def parse_three(text: str) -> tuple[float, ...]:
+    """`0.485,0.456,0.406`, or one number for all three."""
+    values = tuple(_number(each) for each in text.split(","))
+    if len(values) not in (1, 3) or not all(abs(each) < float("inf") for each in values):
+        raise argparse.ArgumentTypeError(f"expected three numbers, such as 0.5,0.5,0.5, got {text}")
+    return values * (3 // len(values))
+
+
 def _whole(text: str, low: int) -> int:
     if not re.fullmatch(r"\d{1,9}", text) or int(text) < low:
         raise argparse.ArgumentTypeError(f"expected a whole number from {low} on, got {text}")

@@ -58,7 +58,8 @@ class NetVLADExtractor:
 
     def extract_batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """The descriptors of several images, (len(images), dims); images of one size run at once."""
-        inputs = [network_input(image, self.size_px, self.config) for image in images]
+        how = self.description.interpolation
+        inputs = [network_input(image, self.size_px, self.config, how) for image in images]
         if not inputs:
             return np.empty((0, self.dims), np.float32)
         if len({one.shape for one in inputs}) > 1:

@@ -13,27 +13,32 @@ from netvlad_ros.errors import ImageError
 
 
 def network_input(
-    image: np.ndarray, size_px: tuple[int, int] | None, config: ExtractorConfig
+    image: np.ndarray,
+    size_px: tuple[int, int] | None,
+    config: ExtractorConfig,
+    interpolation: str = "area",
 ) -> np.ndarray:
     """The uint8 RGB array (height, width, 3) that the network sees.
 
     image:   uint8, RGB (H, W, 3) or grey (H, W).
     size_px: (width, height) to resize to; None keeps the image's own.
+    interpolation: how, one of runtime.model.INTERPOLATIONS.
     Raises ImageError for anything that is no picture of a place.
     """
     _refuse_unusable_shape(image, config.min_side_px)
-    resized = image if size_px is None else resize(image, size_px)
+    resized = image if size_px is None else resize(image, size_px, interpolation)
     _refuse_flat(resized, config.min_contrast)
     return cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB) if resized.ndim == 2 else resized
 
 
-def resize(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    """image at (width, height), by area averages unless a side grows, which does not alias, else bilinear."""
+def resize(image: np.ndarray, size_px: tuple[int, int], interpolation: str = "area") -> np.ndarray:
+    """image at (width, height); area: by averages, which do not alias, but bilinear where a side grows."""
     height, width = image.shape[:2]
     if (width, height) == size_px:
         return image
     grows = size_px[0] > width or size_px[1] > height
-    return cv2.resize(image, size_px, interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
+    how = "linear" if interpolation == "area" and grows else interpolation
+    return cv2.resize(image, size_px, interpolation=getattr(cv2, f"INTER_{how.upper()}"))
 
 
 def _refuse_unusable_shape(image: np.ndarray, min_side_px: int) -> None:

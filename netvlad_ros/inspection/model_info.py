@@ -30,6 +30,7 @@ class ModelInfo:
     network, cost, open_model_zoo: None and empty for files of other runtimes, which do not show their inside,
                                    and for the model of this package where Keras is not installed.
     has_own_size: whether the model names the size that images are resized to.
+    preprocessing: of a file of another project, what is made of images, in words.
     calibration:  what similarities mean at the model's own size; None if that was not measured.
     """
 
@@ -43,6 +44,7 @@ class ModelInfo:
     height_px: int
     has_own_size: bool
     calibration: Calibration | None
+    preprocessing: str = ""
     network: NetworkConfig | None = None
     cost: "NetworkCost | None" = None
     open_model_zoo: dict[str, int] = field(default_factory=dict)
@@ -79,6 +81,7 @@ def model_info(path: Path, size_px: tuple[int, int] | None, timed: bool) -> Mode
         height,
         own is not None,
         description.calibration_at(description.fingerprint_at(own, network.descriptor_dims)),
+        "",
         config,
         cost,
         open_model_zoo_flops(cost),
@@ -118,6 +121,7 @@ def _of_other_runtime(path: Path, size_px: tuple[int, int] | None, timed: bool) 
         height,
         has_own,
         extractor.calibration,
+        description.preprocessing,
         timings=_timings(path, width, height) if timed else [],
     )
 

@@ -14,6 +14,8 @@ from netvlad_ros.errors import ModelError
 # Under this name a description is stored in the files of all runtimes.
 DESCRIPTION = "netvlad_ros"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# How images may be resized: area averages where they shrink, bilinear, bicubic, or the nearest pixel.
+INTERPOLATIONS = ("area", "linear", "cubic", "nearest")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class ModelDescription:
     precision:         fp32, fp16, bf16 or int8.
     cosine:            mean similarity to the descriptors of the model it was made of.
     calibration:       what its similarities mean, if that was measured; see calibration_at().
+    interpolation:     how images are resized, one of INTERPOLATIONS.
+    preprocessing:     in words, what is made of images where that was stated for a file of another project.
     """
 
     fingerprint: str
@@ -36,11 +40,14 @@ class ModelDescription:
     precision: str = "fp32"
     cosine: float = 1.0
     calibration: Calibration | None = None
+    interpolation: str = "area"
+    preprocessing: str = ""
 
     def to_json(self) -> str:
         values = dataclasses.asdict(self)
-        if self.calibration is None:  # older versions refuse what they do not know
-            del values["calibration"]
+        for name in ("calibration", "interpolation", "preprocessing"):
+            if getattr(self, name) == getattr(ModelDescription, name):
+                del values[name]  # older versions refuse what they do not know
         return json.dumps(values)
 
     def fingerprint_at(self, size_px: tuple[int, int] | None, dims: int) -> str:
@@ -69,8 +76,8 @@ def read_description(text: str | bytes | None, path: Any) -> ModelDescription:
     if text is None:
         raise ModelError(
             f"{path}: expected a file that `netvlad export` wrote, got one that does not say "
-            "whose descriptors it makes; export it again from its .keras model (an OpenVINO file of another "
-            "project goes through `netvlad import-weights`)."
+            "whose descriptors it makes; export it again from its .keras model (an OpenVINO or ONNX file of "
+            "another project goes through `netvlad import-weights`)."
         )
     try:
         values = json.loads(text)
@@ -89,9 +96,10 @@ def read_description(text: str | bytes | None, path: Any) -> ModelDescription:
         raise ModelError(
             f"{path}: its description is damaged ({', '.join(wrong)}); export it again."
         )
-    if description.precision not in PRECISIONS:
-        raise ModelError(
-            f"{path}: expected precision {', '.join(PRECISIONS)}, got precision {description.precision}; "
-            "update the package, or export it again."
-        )
+    for name, known in (("precision", PRECISIONS), ("interpolation", INTERPOLATIONS)):
+        if getattr(description, name) not in known:
+            raise ModelError(
+                f"{path}: expected {name} {', '.join(known)}, got {name} {getattr(description, name)}; "
+                "update the package, or export it again."
+            )
     return description

@@ -14,7 +14,7 @@ CPU = "CPUExecutionProvider"
 
 
 class ONNXRuntimeModel:
-    """See RunnableModel; the images of a batch run at once."""
+    """See RunnableModel; the images of a batch run at once, if the file takes batches."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, description: ModelDescription
@@ -22,8 +22,11 @@ class ONNXRuntimeModel:
         self.description = description
         self._session = session
         self._input = session.get_inputs()[0].name
+        self._takes_one = session.get_inputs()[0].shape[:1] == [1]
 
     def forward(self, images_rgb: np.ndarray) -> np.ndarray:
+        if self._takes_one and len(images_rgb) > 1:
+            return np.concatenate([self.forward(image[None]) for image in images_rgb])
         return self._session.run(None, {self._input: images_rgb})[0]
 
 
