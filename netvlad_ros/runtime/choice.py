@@ -3,12 +3,14 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from netvlad_ros.config import ExtractorConfig
 from netvlad_ros.errors import ModelError
-from netvlad_ros.packages import is_installed
+from netvlad_ros.packages import is_installed, pip_install
 from netvlad_ros.runtime.model import RunnableModel
 from netvlad_ros.runtime.runtimes import open_model, runtime_of
 from netvlad_ros.shipped import LITERT_SIZE_PX, SHIPPED_LITERT, is_shipped, model_path
@@ -19,15 +21,26 @@ ENDINGS = {"tensorflow": "", "litert": ".tflite", "openvino": ".xml", "onnx": ".
 NAMES = {"keras": "tensorflow", "onnxruntime": "onnx"}
 # What drivers put into /dev: NVIDIA's, those of Jetsons, AMD's and Windows' for Linux.
 GPU_DEVICES = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu", "kfd", "dxg")
+ASKED_FOR, NO_GPU = "extractor.runtime says so", "no GPU is to be used"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A file, the runtime that takes it (as extractor.runtime names it), and why."""
+    """What is to run.
+
+    runtime:   as extractor.runtime names it.
+    why:       in words.
+    device:    auto, cpu or gpu.
+    otherwise: what runs if this can't; None if that is an error.
+    """
 
     path: Path
     runtime: str
     why: str
+    device: str
+    otherwise: "Choice | None" = None
 
 
 def choose(model: str | Path, config: ExtractorConfig) -> Choice:
@@ -36,32 +49,29 @@ def choose(model: str | Path, config: ExtractorConfig) -> Choice:
     Imports no runtime. Raises ModelError for a runtime that the file is not made for.
     """
     path = model_path(model)
-    if not is_shipped(path):
-        return _by_its_kind(path, config.runtime)
-    match config.runtime:
-        case "auto":
-            return _of_the_shipped(path, config)
-        case "tensorflow" | "litert":
-            file = path if config.runtime == "tensorflow" else SHIPPED_LITERT
-            return Choice(file, config.runtime, "extractor.runtime says so")
-    raise _other_runtime(path, config.runtime)
+    if is_shipped(path):
+        return _of_the_shipped(path, config)
+    module = runtime_of(path)
+    runtime = NAMES.get(module, module)
+    if config.runtime not in ("auto", runtime):
+        raise _other_runtime(path, config.runtime)
+    return Choice(path, runtime, f"{path.name} is a file for it", config.device)
 
 
 def open_chosen(model: str | Path, config: ExtractorConfig) -> tuple[RunnableModel, Choice]:
     """Loads what is to run. Raises ModelError.
 
-    Where LiteRT was nobody's wish and can't run, TensorFlow does, and the log says why.
+    Where that was nobody's wish and can't run, what runs otherwise does, and the log says why.
     """
     choice = choose(model, config)
     try:
-        return _opened(choice, config), choice
+        return open_model(choice.path, choice.device, config.threads), choice
     except ModelError as error:
-        is_own_choice = is_shipped(model_path(model)) and config.runtime == "auto"
-        if not (is_own_choice and choice.runtime == "litert" and is_installed("tensorflow")):
+        if choice.otherwise is None:
             raise
-        logging.getLogger(__name__).warning("TensorFlow runs the model, as LiteRT can't: %s", error)
-    choice = Choice(model_path(model), "tensorflow", "LiteRT can't run here")
-    return _opened(choice, config), choice
+        choice = choice.otherwise
+        logger.warning("%s runs the model, as %s: %s", choice.runtime, choice.why, error)
+    return open_model(choice.path, choice.device, config.threads), choice
 
 
 def gpu_device() -> str:
@@ -70,18 +80,6 @@ def gpu_device() -> str:
         return ""
     found = (device for pattern in GPU_DEVICES for device in sorted(Path("/dev").glob(pattern)))
     return str(next(found, ""))
-
-
-def _opened(choice: Choice, config: ExtractorConfig) -> RunnableModel:
-    return open_model(choice.path, config.device, config.threads)
-
-
-def _by_its_kind(path: Path, wanted: str) -> Choice:
-    module = runtime_of(path)
-    runtime = NAMES.get(module, module)
-    if wanted not in ("auto", runtime):
-        raise _other_runtime(path, wanted)
-    return Choice(path, runtime, f"{path.name} is a file for it")
 
 
 def _other_runtime(path: Path, wanted: str) -> ModelError:
@@ -94,22 +92,41 @@ def _other_runtime(path: Path, wanted: str) -> ModelError:
 
 
 def _of_the_shipped(path: Path, config: ExtractorConfig) -> Choice:
-    if config.device == "gpu":
-        return Choice(path, "tensorflow", "extractor.device is gpu")
-    if not _takes_size(config):
-        size = "x".join(map(str, LITERT_SIZE_PX))
-        return Choice(path, "tensorflow", f"the file for LiteRT takes {size} pixels only")
-    if not is_installed("ai_edge_litert"):
-        return Choice(path, "tensorflow", "LiteRT is not installed: pip install ai-edge-litert")
-    device = gpu_device() if config.device == "auto" else ""
-    if not device:
-        return Choice(SHIPPED_LITERT, "litert", "no GPU is to be used")
+    tensorflow, litert = (
+        partial(Choice, file, runtime, device=config.device)
+        for file, runtime in ((path, "tensorflow"), (SHIPPED_LITERT, "litert"))
+    )
+    match config.runtime:
+        case "tensorflow":
+            return tensorflow(why=ASKED_FOR)
+        case "litert":
+            return litert(why=ASKED_FOR)
+        case "auto":
+            why = _why_not_litert(config)
+            return tensorflow(why=why) if why else _with_or_without_gpu(tensorflow, litert, config)
+    raise _other_runtime(path, config.runtime)
+
+
+def _with_or_without_gpu(
+    tensorflow: Callable[..., Choice], litert: Callable[..., Choice], config: ExtractorConfig
+) -> Choice:
+    gpu = gpu_device() if config.device == "auto" else ""
     if not is_installed("tensorflow"):
-        return Choice(SHIPPED_LITERT, "litert", f"TensorFlow for {device} is not installed")
-    return Choice(path, "tensorflow", f"there is {device}")
+        return litert(why="TensorFlow is not installed" if gpu else NO_GPU)
+    if not gpu:
+        return litert(why=NO_GPU, otherwise=tensorflow(why="LiteRT can't"))
+    other = litert(why=f"TensorFlow finds no GPU behind {gpu}", device="cpu")
+    return tensorflow(why=f"there is {gpu}", device="gpu", otherwise=other)
 
 
-def _takes_size(config: ExtractorConfig) -> bool:
-    width, height = LITERT_SIZE_PX
-    wanted = (config.input_width_px or width, config.input_height_px or height)
-    return config.resize and wanted == LITERT_SIZE_PX
+def _why_not_litert(config: ExtractorConfig) -> str:
+    """Empty if it runs the model."""
+    if config.device == "gpu":
+        return "extractor.device is gpu"
+    size = LITERT_SIZE_PX
+    wanted = (config.input_width_px or size[0], config.input_height_px or size[1])
+    if not config.resize or wanted != size:
+        return f"the file for LiteRT takes {size[0]}x{size[1]} pixels only"
+    if not is_installed("ai_edge_litert"):
+        return f"LiteRT is not installed: {pip_install('ai_edge_litert')}"
+    return ""

@@ -68,7 +68,7 @@ def _poselib() -> Any:
     except ImportError as error:
         raise CameraError(
             f"comparing images by geometry needs PoseLib ({error}); install it with: pip install "
-            "poselib, or set verification.features to none."
+            "poselib (on aarch64 see docs/platforms.md), or set verification.features to none."
         ) from None
     return poselib
 

@@ -48,7 +48,7 @@ def test_without_a_gpu_the_shipped_model_runs_in_litert(
     assert taken() == (SHIPPED_MODEL, "tensorflow", "there is /dev/nvidia0")
     assert taken(device="cpu")[0] == SHIPPED_LITERT
     installed.remove("tensorflow")
-    assert taken() == (SHIPPED_LITERT, "litert", "TensorFlow for /dev/nvidia0 is not installed")
+    assert taken() == (SHIPPED_LITERT, "litert", "TensorFlow is not installed")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,16 @@ def test_where_litert_can_not_run_tensorflow_does_and_the_log_says_why(
     assert "noise.tflite" in caplog.text
     with pytest.raises(ModelError, match=r"noise\.tflite"):
         NetVLADExtractor("", ExtractorConfig(runtime="litert"))
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_none(
+    device: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    device.append("/dev/dxg")
+    with caplog.at_level(logging.WARNING, "netvlad_ros"):
+        extractor = NetVLADExtractor()
+    assert extractor.choice.runtime == "litert"
+    assert "as TensorFlow finds no GPU behind /dev/dxg" in caplog.text
 
 
 def test_the_shipped_model_runs_without_tensorflow() -> None:
