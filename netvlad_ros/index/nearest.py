@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The nearest of many vectors to each of many queries, exact."""
+"""The nearest of many vectors to each of many queries, exact.
+
+Faiss is imported when it is first used: a camera's node without a stereo pair never does.
+"""
 
 from collections.abc import Callable, Iterator
 
-import faiss
 import numpy as np
 
 from netvlad_ros.threads import FAISS_THREADS
@@ -30,6 +32,8 @@ class NearestNeighbours:
         """The next block: (B, D) float32, and the index (B,) of each."""
         if not len(descriptors) or not len(self._queries):
             return
+        import faiss
+
         index = faiss.IndexFlatL2(descriptors.shape[1])
         index.add(np.ascontiguousarray(descriptors, np.float32))
         squared, rows = index.search(self._queries, min(self._count, len(descriptors)))
@@ -59,6 +63,8 @@ def nearest_rows(
     Of bits, packed in uint8 (N, D / 8), by Hamming distance; of float32 (N, D) by Euclidean distance.
     count: not more than there are vectors.
     """
+    import faiss
+
     faiss.omp_set_num_threads(FAISS_THREADS)  # counts for the thread that calls only
     if queries.dtype == np.uint8:
         bits = faiss.IndexBinaryFlat(8 * vectors.shape[1])
@@ -107,6 +113,8 @@ def k_means(
     descriptors: np.ndarray, clusters: int, seed: int = 0, iterations: int = 25
 ) -> np.ndarray:
     """(clusters, D) float32 cluster centres of (N, D) descriptors, N at least as many as clusters."""
+    import faiss
+
     means = faiss.Kmeans(
         descriptors.shape[1],
         clusters,
