@@ -46,6 +46,17 @@ class MessageError(NetVLADError):
     """A message says what can't be, such as a similarity of five."""
 
 
+class EdgeError(NetVLADError):
+    """A back-end can't take a loop closure.
+
+    kind: the same in a few words, to be counted.
+    """
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
 class BagError(NetVLADError):
     """A bag can't be read or holds nothing to work on."""
 
