@@ -200,6 +200,19 @@ def motion_message(motion: Motion) -> PoseWithCovariance:
     return pose_message(Pose("", "", position_m, quaternion_of(turn), motion.covariance))
 
 
+def motion_from(message: PoseWithCovariance) -> Motion:
+    """The same back. Raises MessageError for what can't be one, or is not known."""
+    at = message.pose.position
+    position_m = np.array([at.x, at.y, at.z])
+    covariance = np.array(message.covariance).reshape(6, 6)
+    rotation = rotation_of(_quaternion(message.pose.orientation))
+    if not (np.isfinite(position_m).all() and np.isfinite(covariance).all()):
+        raise MessageError("a pose, or its covariance, is not finite.")
+    if np.linalg.eigvalsh(covariance)[0] <= 0:
+        raise MessageError("the covariance of a pose has a variance that is not positive.")
+    return Motion(rigid(rotation, position_m), covariance)
+
+
 def pose_message(pose: Pose) -> PoseWithCovariance:
     """A covariance of zeros says that there is none."""
     message = PoseWithCovariance()

@@ -33,6 +33,34 @@ def start_shared(
     yield from _starting(ros, tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def foreign(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Messages of other projects: `foreign.environment("rtabmap_msgs")`."""
+    from foreign_messages import Foreign
+
+    with pytest.MonkeyPatch.context() as paths:
+        yield Foreign(request.config.cache, paths)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts `launch(model=path, ...)`, or another file with these arguments; killed after the test."""
+    from launched import Launch
+
+    running: list[Launch] = []
+
+    def launch(
+        before: str = "", file: str = "place_recognition.launch.py", **arguments: Any
+    ) -> Launch:
+        log = tmp_path / f"launch{len(running)}.log"
+        running.append(Launch(log, file, arguments, before))
+        return running[-1]
+
+    yield launch
+    for one in running:
+        one.end(signal.SIGKILL)
+
+
 def _starting(ros: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     from live_nodes import NodeProcess
 
