@@ -36,6 +36,14 @@ BESIDE = {
     "odometry": "odometry",
     "keyframe_requests": "a back-end's choice of keyframes (keyframes.requested)",
 }
+# Arguments that are true or false, words, or files, and their parameters.
+SWITCHES = {
+    "use_sim_time": "use_sim_time",
+    "compressed": "camera.compressed",
+    "keyframes_requested": "keyframes.requested",
+}
+WORDS = {"robot": "camera.robot", "mode": "database.mode"}
+FILES = {"model": "extractor.model", "database": "database.path"}
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -77,6 +85,17 @@ ARGUMENTS = [
         "database",
         default_value="",
         description="Database file, the map; empty: as the configuration file says.",
+    ),
+    DeclareLaunchArgument(
+        "robot",
+        default_value="",
+        description="Name of the robot; empty: as the configuration file says.",
+    ),
+    DeclareLaunchArgument(
+        "keyframes_requested",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Whether a back-end chooses the keyframes; empty: as the configuration file says.",
     ),
     DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of nodes and topics."
@@ -150,18 +169,16 @@ def _nodes(context: LaunchContext) -> list[Node]:
 
 
 def _given(value: Callable[[str], str]) -> dict[str, object]:
-    """Parameters that go over those of the configuration file."""
-    given: dict[str, object] = {}
-    if value("use_sim_time"):
-        given["use_sim_time"] = value("use_sim_time") == "true"
-    if value("model"):
-        given["extractor.model"] = os.path.abspath(os.path.expanduser(value("model")))
-    if value("mode"):
-        given["database.mode"] = value("mode")
-    if value("database"):
-        given["database.path"] = os.path.abspath(os.path.expanduser(value("database")))
-    if value("compressed"):
-        given["camera.compressed"] = value("compressed") == "true"
+    """Parameters that go over those of the configuration file, where an argument is not empty."""
+    given: dict[str, object] = {
+        name: value(argument) == "true" for argument, name in SWITCHES.items() if value(argument)
+    }
+    given |= {name: value(argument) for argument, name in WORDS.items() if value(argument)}
+    given |= {
+        name: os.path.abspath(os.path.expanduser(value(argument)))
+        for argument, name in FILES.items()
+        if value(argument)
+    }
     return given
 
 
