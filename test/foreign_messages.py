@@ -20,9 +20,6 @@ find_package(rosidl_default_generators REQUIRED)
 foreach(each {dependencies})
   find_package(${{each}} REQUIRED)
 endforeach()
-# What Python does not need takes half the time.
-list(FILTER AMENT_EXTENSIONS_rosidl_generate_idl_interfaces EXCLUDE REGEX "introspection|typesupport_cpp")
-set(STATIC_ROSIDL_TYPESUPPORT_C rosidl_typesupport_fastrtps_c)
 rosidl_generate_interfaces({package} {interfaces} DEPENDENCIES {dependencies})
 ament_package()
 """
@@ -50,7 +47,8 @@ class Foreign:
         (site_packages,) = self.prefix(package).glob("lib/python3*/site-packages")
         if str(site_packages) not in sys.path:
             self._paths.syspath_prepend(str(site_packages))
-        return {"PYTHONPATH": str(site_packages)}
+        before = os.environ.get("PYTHONPATH", "")
+        return {"PYTHONPATH": f"{site_packages}{os.pathsep}{before}".rstrip(os.pathsep)}
 
 
 def installed(package: str, cache: Path) -> Path:
