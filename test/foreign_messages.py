@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Packages of messages of other projects, generated and compiled for tests from their fields."""
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -43,12 +44,20 @@ class Foreign:
         return installed(package, self._cache.mkdir("foreign_messages"))
 
     def environment(self, package: str) -> dict[str, str]:
-        """What a process needs to find it."""
-        (site_packages,) = self.prefix(package).glob("lib/python3*/site-packages")
+        """What a process needs to find it, as after its workspace was sourced; this one can import it too."""
+        prefix = self.prefix(package)
+        (site_packages,) = prefix.glob("lib/python3*/site-packages")
         if str(site_packages) not in sys.path:
             self._paths.syspath_prepend(str(site_packages))
-        before = os.environ.get("PYTHONPATH", "")
-        return {"PYTHONPATH": f"{site_packages}{os.pathsep}{before}".rstrip(os.pathsep)}
+            for library in sorted(prefix.glob("lib/*.so")):
+                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # a search path is read at start only
+        return {
+            name: f"{folder}{os.pathsep}{os.environ.get(name, '')}".rstrip(os.pathsep)
+            for name, folder in {
+                "PYTHONPATH": site_packages,
+                "LD_LIBRARY_PATH": prefix / "lib",
+            }.items()
+        }
 
 
 def installed(package: str, cache: Path) -> Path:

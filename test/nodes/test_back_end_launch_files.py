@@ -55,7 +55,8 @@ def test_with_rtabmap_its_nodes_become_keyframes(
     foreign: Foreign,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", foreign.environment("rtabmap_msgs")["PYTHONPATH"])
+    for name, value in foreign.environment("rtabmap_msgs").items():
+        monkeypatch.setenv(name, value)
     info = import_module("rtabmap_msgs.msg").Info
 
     def messages(number: int, now: Any) -> Any:
@@ -86,8 +87,8 @@ def test_with_cslam_its_keyframes_become_ours_which_all_robots_get(
     foreign: Foreign,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    environment = foreign.environment("cslam_common_interfaces")
-    monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+    for name, value in foreign.environment("cslam_common_interfaces").items():
+        monkeypatch.setenv(name, value)
     keyframe = import_module("cslam_common_interfaces.msg").KeyframeOdom
 
     def messages(number: int, now: Any) -> Any:
