@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from foreign_messages import Foreign
-from live_nodes import NodeProcess, Start, stamp
+from live_nodes import NodeProcess, Start, raw_image, stamp
+from sensor_msgs.msg import CameraInfo, Image
 
 from netvlad_ros.graph.conventions import gtsam_covariance
 from netvlad_ros.msg import Keyframe, LoopClosure, LoopClosureGeometry
@@ -276,6 +277,48 @@ def test_while_rtabmap_is_not_there_closures_are_refused(start: Start, foreign: 
         rtabmap.process(number, number * SECOND)
         rtabmap.until_requested(number)
     assert rtabmap.adapter.refuses(closure_of(OLD, NEW), "without service", "add_link")
+
+
+@pytest.mark.slow
+def test_places_that_are_seen_again_become_links_of_rtabmap(
+    start: Start, foreign: Foreign, model: Path
+) -> None:
+    """From images to links, by all nodes: the robot drives a round of six places again and again."""
+    rtabmap = Rtabmap(start, foreign, {})
+    rtabmap.offer_services()
+    node = rtabmap.adapter.node
+    parameters = {
+        "extractor.model": str(model),
+        "keyframes.requested": True,
+        "sensors.base_from_camera": "0.1 0 0.2 0 0 0 1",
+        "database.exclude_recent_s": 3.0,
+    }
+    ours = start("place_recognition", parameters, namespace=node.namespace)
+    ours.until_ready("descriptor_node", "keyframe_database_node", "loop_closure_node")
+    kinds = {"image": Image, "depth": Image, "camera_info": CameraInfo}
+    publishers = {name: node.ros.publisher(kind, node.topic(name)) for name, kind in kinds.items()}
+    number = 100
+
+    def drive() -> None:
+        nonlocal number
+        number += 1
+        blocks = np.random.default_rng(number % 6).integers(0, 256, (24, 32), np.uint8)
+        messages = {
+            "camera_info": CameraInfo(width=320, height=240, distortion_model="plumb_bob"),
+            "depth": raw_image(np.full((240, 320), 1500, np.uint16), "16UC1"),
+            "image": raw_image(np.kron(blocks, np.ones((10, 10), np.uint8)), "mono8"),
+        }
+        messages["camera_info"].k = np.array([200.0, 0, 160, 0, 200, 120, 0, 0, 1])
+        for name, message in messages.items():
+            message.header.stamp, message.header.frame_id = stamp(number * SECOND), "front_optical"
+            publishers[name].publish(message)
+        rtabmap.process(number, number * SECOND)
+
+    ours.until(lambda: rtabmap.links, drive)
+    link = rtabmap.links[0]
+    assert link.to_id > link.from_id > 100
+    assert (link.to_id - link.from_id) % 6 == 0
+    np.testing.assert_allclose(matrix_of(link.transform), np.eye(4), atol=0.01)
 
 
 class Swarm:
