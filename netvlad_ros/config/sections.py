@@ -429,9 +429,9 @@ class ClosureConfig(Section):
         live=True,
     )
     min_agreeing: int = param(
-        0,
-        "With so many others a closure has to agree, given odometry; until then it is held back, and it is "
-        "reported late. 0 reports it at once.",
+        2,
+        "With edges of so many other keyframes a closure has to agree, given odometry: until they have come, "
+        "it waits, and is reported late. 0 reports each at once. Not asked for without odometry or scale.",
         ge=0,
         le=50,
         live=True,

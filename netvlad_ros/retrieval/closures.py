@@ -293,14 +293,12 @@ class ClosureSelector:
         for each in compared:
             if each.decision == Decision.REJECT:
                 continue
-            if each.base_from_base is not None:
+            if self._can_agree(each):
                 edge = edges.add(each.without_features(), query.number)
                 each.agreeing = edge.item.agreeing = edge.agreeing
-            elif self.config.closures.min_agreeing:
-                reason = "its pose is not in metres, so that no other can agree with it"
-                each.verdicts.append(
-                    held("consistency", 0, self.config.closures.min_agreeing, reason)
-                )
+            elif each.has_passed:
+                reason = "without odometry and a pose in metres no other can agree with it"
+                each.verdicts.append(passed("consistency", 0, 0, reason))
         for edge in (waiting := edges.waiting):
             self._judge_edge(edge)
         late = [e.item for e in waiting if not e.is_open and e.query != query.number]
@@ -326,6 +324,10 @@ class ClosureSelector:
         elif not is_ambiguous:
             verdicts.append(held("consistency", count, wanted, f"{said}; it waits for more"))
         each.verdicts[:] = verdicts
+
+    def _can_agree(self, each: _Compared) -> bool:
+        sessions = {each.match.keyframe.session.uuid, each.query.session.uuid}
+        return each.base_from_base is not None and sessions <= self._tracks.keys()
 
     def _edges_of(self, query: Keyframe) -> Consistency[_Compared]:
         session = query.session.uuid

@@ -23,8 +23,8 @@ from netvlad_ros.verification.odometry import is_of_camera
 AGREEING_DEVIATIONS, AGREEING_M = 3.0, 2.0
 # A match that knows the position less well than this says nothing.
 HINT_UNCERTAINTY_M = 1.0
-# Gates that a match fails only because another one stands for its place.
-_STOOD_FOR = ("best_of_place", "every_keyframes")
+# Gates that a match fails only because another one stands for its place, or those after it are waited for.
+_STOOD_FOR = ("best_of_place", "every_keyframes", "consistency")
 
 # From a keyframe and a later one to the way between them by odometry; None if it does not connect them.
 Odometry = Callable[[Keyframe, Keyframe], Motion | None]

@@ -13,7 +13,7 @@ import pytest
 from made_up_extractors import MadeUpExtractor
 from made_up_views import Scene
 
-from netvlad_ros.config import CandidateConfig, Config, DatabaseConfig
+from netvlad_ros.config import CandidateConfig, ClosureConfig, Config, DatabaseConfig
 from netvlad_ros.evaluation.closure_picture import choose_closures
 from netvlad_ros.evaluation.closure_report import write_closures
 from netvlad_ros.evaluation.detection_log import DetectionLog
@@ -27,6 +27,7 @@ SECOND = 1_000_000_000
 CONFIG = Config(
     candidates=CandidateConfig(min_similarity=0.9, max_keyframe_gap=0),
     database=DatabaseConfig(exclude_recent_s=2.0, sequence_length=1),
+    closures=ClosureConfig(min_agreeing=0),
 )
 # Three places, then the first two again, of which only one looks the same; where odometry has the base.
 PLACES = (0, 1, 2, 0, 1)

@@ -20,6 +20,8 @@ from netvlad_ros.verification.geometry import CAMERA_OPTICAL
 from netvlad_ros.verification.rigid import inverse
 
 HERE, THERE = Scene(0), Scene(1)
+# What each query has, before others agree with it.
+AT_ONCE = Config(closures=ClosureConfig(min_agreeing=0))
 
 
 class Drive:
@@ -50,7 +52,7 @@ class Drive:
 
 @pytest.fixture
 def drive() -> Drive:
-    return Drive(ClosureSelector())
+    return Drive(ClosureSelector(AT_ONCE))
 
 
 def along(x_m: float, to_m: float, step_m: float = 2.0) -> list[np.ndarray]:
@@ -194,7 +196,7 @@ def test_without_odometry_two_look_alikes_of_one_drive_are_ambiguous(drive: Driv
 def test_a_third_lap_past_a_place_is_no_contradiction(drive: Drive) -> None:
     """With odometry, as both say the same; without it, as the second lap was closed with the first."""
     for odometry in (True, False):
-        each = Drive(ClosureSelector())
+        each = Drive(ClosureSelector(AT_ONCE))
         for lap in range(3):
             data = at(standing(0, 0.2 * lap))
             view = data if odometry else replace(data, odometry=None)
@@ -214,7 +216,7 @@ def test_a_place_that_a_map_shows_twice_is_no_contradiction(drive: Drive) -> Non
     for lap in range(2):
         drive.add(at(standing(0, 0.2 * lap)))
         drive.go([*along(0, 20), *along(20, 0)])
-    later = Drive(ClosureSelector())
+    later = Drive(ClosureSelector(AT_ONCE))
     matches = [drive.match(number) for number in (0, 21, 1, 2, 22)]
     assert len(later.add(at(standing(0, 0.4)), matches).closures) == 2
 
@@ -223,7 +225,7 @@ def test_places_of_a_map_that_are_apart_by_its_odometry_contradict_each_other(dr
     for x_m in (0.0, 60.0):
         drive.add(at(standing(), odometry=standing(x_m)))
         drive.go(along(x_m, x_m + 30))
-    later = Drive(ClosureSelector())
+    later = Drive(ClosureSelector(AT_ONCE))
     matches = [drive.match(number) for number in (0, 16, 1, 2, 17)]
     selection = later.add(at(standing()), matches)
     assert not selection.closures
@@ -237,7 +239,7 @@ def test_a_node_that_was_started_anew_knows_where_it_was_by_its_matches(drive: D
     drive.add(at(standing()))
     drive.go([*along(0, 20), *along(20, 0)])
     for base, expected in ((standing(0, 0.3), 1), (above, 0)):
-        anew = Drive(ClosureSelector(), drive.session)
+        anew = Drive(ClosureSelector(AT_ONCE), drive.session)
         anew.keyframes, anew.data = drive.keyframes[:20], drive.data[:20]
         anew.go(along(0, 6))
         view = at(standing(0, 0.3), odometry=base)
@@ -307,7 +309,7 @@ def test_neighbours_of_one_place_give_one_closure(drive: Drive) -> None:
 
 
 def test_one_closure_of_a_place_for_so_many_keyframes() -> None:
-    config = Config()
+    config = AT_ONCE
     drive = Drive(
         ClosureSelector(replace(config, closures=replace(config.closures, every_keyframes=3)))
     )
@@ -317,7 +319,7 @@ def test_one_closure_of_a_place_for_so_many_keyframes() -> None:
 
 
 def test_however_many_places_are_closed_in_between_each_is_closed_once() -> None:
-    config = Config()
+    config = AT_ONCE
     closures = replace(config.closures, every_keyframes=1000)
     drive = Drive(ClosureSelector(replace(config, closures=closures)))
     view = replace(Scene(0, 60).seen_from(standing()), odometry=None)
@@ -381,7 +383,7 @@ def test_odometry_that_can_not_be_is_told_and_connects_nothing(
 def test_a_covariance_of_odometry_that_says_nothing_is_no_trouble(
     covariance: np.ndarray | None,
 ) -> None:
-    config = Config()
+    config = AT_ONCE
     selector = ClosureSelector(replace(config, odometry=replace(config.odometry, drift="message")))
     drive = Drive(selector)
     for y_m in (0.0, 0.3):

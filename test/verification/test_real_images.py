@@ -137,14 +137,15 @@ def test_a_real_room_seen_again_is_closed_by_depth_and_odometry() -> None:
             if any(_is_revisit(truth, before, now_ns) for before in truth):
                 revisits.add(now_ns)
             for closure in image.detection.closures.closures:
+                query_ns = closure.query.stamp_ns
                 assert closure.geometry.method == "pnp_depth"
                 assert closure.geometry.metric is not None
-                moved = inverse(truth[closure.match.keyframe.stamp_ns]) @ truth[now_ns]
+                moved = inverse(truth[closure.match.keyframe.stamp_ns]) @ truth[query_ns]
                 away = inverse(moved) @ closure.geometry.metric.matrix
                 assert np.linalg.norm(away[:3, 3]) < 0.2
                 assert angle_deg(away) < 6.0
                 if np.linalg.norm(away[:3, 3]) < 0.15 and angle_deg(away) < 5.0:
-                    closed.add(now_ns)
+                    closed.add(query_ns)
     assert len(revisits) == 28
     assert len(revisits & closed) >= 26
 
