@@ -356,7 +356,11 @@ def test_after_pip_install_there_is_the_netvlad_command(plain_python, tmp_path):
             1,
             'train needs keras, which is not installed; pip install "ne',
         ),
-        (["info", "own.keras"], 1, 'keras is not installed; pip install "netvlad_ros[tensorflow]"'),
+        (
+            ["info", "own.keras"],
+            1,
+            'info needs keras, which is not installed; pip install "netvlad_ros[',
+        ),
     ],
 )
 def test_after_pip_install_what_needs_tensorflow_says_so(

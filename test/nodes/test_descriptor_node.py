@@ -261,7 +261,18 @@ def test_without_a_name_the_model_of_the_package_runs(start: Start) -> None:
     node = start("descriptor_node")
     node.until_ready()
     digest = NetVLADExtractor().fingerprint
-    assert any(f"with model {digest}" in line for line in node.lines("INFO"))
+    assert any(f"with model {digest} in " in line for line in node.lines("INFO"))
+    assert node.status().values["runtime"] in node.output
+
+
+@pytest.mark.needs("ai_edge_litert")
+def test_the_model_of_the_package_runs_in_litert_and_the_node_says_why(start: Start) -> None:
+    node = start("descriptor_node", environment={"CUDA_VISIBLE_DEVICES": ""})
+    node.until_ready()
+    assert node.status().values["runtime"] == "litert, as no GPU is to be used"
+    libraries = Path(f"/proc/{node.pid}/maps").read_text()
+    assert "libtensorflow" not in libraries
+    assert "faiss" not in libraries
 
 
 @pytest.mark.parametrize(
