@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from foreign_messages import Foreign
 from launched import Launch
-from live_nodes import Ros, picture, raw_image, stamp
+from live_nodes import Ros, Status, picture, raw_image, stamp
 from sensor_msgs.msg import Image
 
 from netvlad_ros.msg import GlobalDescriptor
@@ -101,7 +101,8 @@ def test_with_cslam_its_keyframes_become_ours_which_all_robots_get(
     try:
         back_end = BackEnd(ros, keyframe, "/r3/cslam/keyframe_odom")
         answer = back_end.until_described(messages, descriptors)
-        ros.until(lambda: ros.statuses["/r3/keyframe_database_node"].count("received"))
+        database = "/r3/keyframe_database_node"
+        ros.until(lambda: ros.statuses.get(database, Status()).count("received"))
     except AssertionError:
         pytest.fail(launched.output)
     assert answer.robot == "r3"
