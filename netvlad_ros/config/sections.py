@@ -456,16 +456,9 @@ class LocalisationConfig(Section):
         le=100,
         live=True,
     )
-    min_agreeing: int = param(
-        3,
-        "How many keyframes have to agree where none of their matches is a loop closure by itself.",
-        ge=2,
-        le=100,
-        live=True,
-    )
     min_inliers: int = param(
-        8,
-        "Least number of point matches with which a match counts as one that may agree.",
+        50,
+        "Least number of point matches that agree with the pose, of all keyframes that agree together.",
         ge=4,
         le=10000,
         live=True,

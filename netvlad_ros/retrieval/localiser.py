@@ -21,8 +21,8 @@ from netvlad_ros.verification.odometry import is_of_camera
 
 # Poses agree within so many standard deviations of both, but not if they are further apart than this.
 AGREEING_DEVIATIONS, AGREEING_M = 3.0, 2.0
-# A match that knows the position less well than this says nothing.
-HINT_UNCERTAINTY_M = 1.0
+# A match with fewer inliers, or that knows the position less well than this, says nothing.
+HINT_INLIERS, HINT_UNCERTAINTY_M = 8, 1.0
 # Gates that a match fails only because another one stands for its place, or those after it are waited for.
 _STOOD_FOR = ("best_of_place", "every_keyframes", "consistency")
 
@@ -88,8 +88,8 @@ class Localiser:
     """Weighs what the matches of the last keyframes of each drive say.
 
     A match is a hint if it passes the gates of loop closures with fewer points. Hints of earlier keyframes
-    are carried to the present by odometry. The place on which hints with most inliers agree is taken if no
-    other has nearly as many, and if one of them is a loop closure by itself or several keyframes agree.
+    are carried to the present by odometry. The place on which hints with most inliers agree is taken if these
+    are enough, no other place has nearly as many, and one of them is a loop closure by itself.
     """
 
     def __init__(self, config: Config, odometry: Odometry) -> None:
@@ -147,7 +147,7 @@ class Localiser:
     def _says_a_little(self, match: Match, geometry: Geometry, query: Query) -> bool:
         closures = replace(
             self.config.closures,
-            min_inliers=self.config.localisation.min_inliers,
+            min_inliers=HINT_INLIERS,
             min_inlier_share=0.0,
             min_share_back=0.0,
             max_uncertainty_m=HINT_UNCERTAINTY_M,
@@ -209,11 +209,13 @@ class Localiser:
                 f"two places fit: one with {place.inliers} inliers of {agreeing} keyframes, another with "
                 f"{place.rival_inliers}"
             )
-        if not any(hint.is_closure for hint in place.hints) and agreeing < limits.min_agreeing:
+        if place.inliers < limits.min_inliers:
             return (
-                f"no match is a loop closure by itself, and {agreeing} of {limits.min_agreeing} keyframes "
-                "agree (localisation.min_agreeing)"
+                f"{place.inliers} of {limits.min_inliers} point matches agree, of {agreeing} keyframes "
+                "together (localisation.min_inliers)"
             )
+        if not any(hint.is_closure for hint in place.hints):
+            return f"{agreeing} keyframes agree, but no match of theirs is a loop closure by itself"
         if all(hint.keyframe != query for hint in place.hints):
             return (
                 f"the last keyframe says nothing of the place on which {agreeing} before it agree"

@@ -154,15 +154,33 @@ def test_what_was_ambiguous_is_decided_by_what_comes_later() -> None:
     assert is_at(found, PLACES[THERE])
 
 
-def test_matches_too_weak_alone_count_where_several_agree() -> None:
-    a_map, robot = Map(), Robot()
-    here = a_map.add(mapped(HERE))
-    ways = [standing(0.2 * n) for n in range(3)]
+def test_matches_too_weak_alone_count_where_a_loop_closure_agrees() -> None:
+    here, robot = Map().add(mapped(HERE)), Robot()
+    ways = [standing(0.2 * n) for n in range(5)]
+    counts = (12, 12, 12, 12, 25)  # a loop closure has 20 or more
+    found = [
+        robot.see(few_points(HERE, way, way, count), here)
+        for way, count in zip(ways, counts, strict=True)
+    ]
+    assert [each.pose is None for each in found] == [True, True, True, True, False]
+    assert "12 of 50 point matches agree, of 1 keyframes together" in found[0].summary
+    assert is_at(found[4], PLACES[HERE] @ ways[4], 0.05)
+    assert found[4].agreeing == 5
+
+
+def test_however_many_weak_matches_agree_none_is_enough_without_a_loop_closure() -> None:
+    """A facade that repeats itself fits a little, again and again."""
+    robot, here = Robot(), Map().add(mapped(HERE))
+    ways = [standing(0.2 * n) for n in range(8)]
     found = [robot.see(few_points(HERE, way, way), here) for way in ways]
-    assert [each.pose is None for each in found] == [True, True, False]
-    assert "1 of 3 keyframes agree" in found[0].summary
-    assert is_at(found[2], PLACES[HERE] @ ways[2], 0.05)
-    assert found[2].agreeing == 3
+    assert all(each.pose is None for each in found)
+    assert "8 keyframes agree, but no match of theirs is a loop closure" in found[-1].summary
+
+
+def test_how_many_points_are_enough_is_a_parameter() -> None:
+    robot = Robot(from_values({"localisation.min_inliers": 20}))
+    here, way = Map().add(mapped(HERE)), standing()
+    assert robot.see(few_points(HERE, way, way, 25), here).pose is not None
 
 
 def test_without_odometry_weak_matches_stay_weak() -> None:
