@@ -250,7 +250,7 @@ def test_descriptors_of_another_model_are_refused_with_both_names(run: Run) -> N
 
 # --- All three nodes, and an image ---------------------------------------------------------------------
 
-WIDTH, HEIGHT = 160, 120
+WIDTH, HEIGHT = 320, 240
 
 
 def squares(seed: int) -> np.ndarray:
@@ -262,7 +262,7 @@ def squares(seed: int) -> np.ndarray:
 
 def camera_info() -> CameraInfo:
     camera = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
-    camera.k = np.array([100.0, 0, 80, 0, 100, 60, 0, 0, 1])
+    camera.k = np.array([200.0, 0, 160, 0, 200, 120, 0, 0, 1])
     camera.header.frame_id = "camera"
     return camera
 
