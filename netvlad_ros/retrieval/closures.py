@@ -420,10 +420,10 @@ def _mount(data: ImageData) -> np.ndarray | None:
 def verdict_of(match: Match, closures: ClosureSelection) -> Verdict:
     """What decided whether a match is a loop closure."""
     name = match.keyframe.name
-    for closure in closures.closures:
-        if closure.match.keyframe.name == name:
-            return closure.verdicts[-1]
     if name in closures.rejections:
         return closures.rejections[name]
+    for closure in closures.closures:  # those of this query come first
+        if closure.match.keyframe.name == name:
+            return closure.verdicts[-1]
     reason = "it was not compared, as it came without local features (database.matches_with_data)"
     return Verdict(Decision.HOLD, "geometry", NAN, NAN, reason)
