@@ -23,10 +23,13 @@ from netvlad_ros.errors import BagError
 from netvlad_ros.evaluation.closure_report import write_closures
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.detections import detect
+from netvlad_ros.evaluation.graph_report import GraphReport, graph_report, write_graph
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.report import make_folder, write_report
 from netvlad_ros.evaluation.results import Results
+from netvlad_ros.evaluation.trajectories import read_truth
 from netvlad_ros.extraction.extractor import NetVLADExtractor
+from netvlad_ros.graph.robust import gtsam_module
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 from netvlad_ros.sensors.recording import RecordedImages
 from netvlad_ros.shipped import HELP
@@ -55,6 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lines such as `41,1 2 3`: image 41 shows the place of images 1, 2 and 3, "
         "numbered from 1; below a first line `query_image,matching_images`",
     )
+    parser.add_argument(
+        "--graph",
+        action="store_true",
+        help="correct keyframes by the pose graph of odometry and loop closures (needs gtsam), and write "
+        "graph.g2o, map.png and trajectories for evo: odometry.tum, corrected.tum, truth.tum",
+    )
+    parser.add_argument(
+        "--truth",
+        default="",
+        metavar="TOPIC",
+        help="odometry that is the truth (default: the one with ground_truth in its name)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,16 +89,28 @@ def run(arguments: argparse.Namespace) -> int:
         images = recorded_images(arguments, bag, topic, config)
         damage = _run_through(bag, images, extractor, results)
         tell_sensors(images)
+        true_poses = read_truth(bag, arguments.truth) if arguments.graph else None
     _print_summary(results)
     if arguments.output:
         for write in (write_report, write_closures):
             print(*write(arguments.output, results), sep="\n")
+    if arguments.graph:
+        _tell_graph(graph_report(results.log, config, true_poses), arguments.output)
     if damage:
         raise damage
     return 0
 
 
+def _tell_graph(report: GraphReport, folder: Path | None) -> None:
+    print(*report.sentences, sep="\n")
+    if folder:
+        print(*write_graph(folder, report), sep="\n")
+
+
 def _replay_config(arguments: argparse.Namespace) -> Config:
+    """Raises GraphError at once where what solves graphs is missing."""
+    if arguments.graph:
+        gtsam_module()
     config = load_config(arguments.config, arguments.set)
     return config if arguments.model is None else with_model(config, arguments.model)
 

@@ -9,9 +9,27 @@ import numpy as np
 from netvlad_ros.config import Config
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.graph.g2o import Edge, write_g2o
+from netvlad_ros.graph.pose_graph import Solution
 from netvlad_ros.retrieval.closure_gates import is_of_base
 from netvlad_ros.verification.odometry import OdometryTrack, is_level
 from netvlad_ros.verification.rigid import of_pose
+
+
+def write_solved_graph(path: Path, log: DetectionLog, config: Config, solution: Solution) -> None:
+    """Vertices are the keyframes with corrected poses; wrong closures are left out. Raises OSError."""
+    vertices = {
+        number: solution.poses[each.query.keyframe.name]
+        for number, each in enumerate(log.keyframes)
+        if each.query.keyframe.name in solution.poses
+    }
+    closures = [
+        Edge(log.position(each.match), log.position(each.query), each.motion)
+        for each in solution.used
+    ]
+    odometry = [
+        each for each in _odometry(log, config) if {each.parent, each.child} <= vertices.keys()
+    ]
+    write_g2o(path, vertices, [*odometry, *closures])
 
 
 def write_closure_graph(path: Path, log: DetectionLog, config: Config) -> None:

@@ -2,7 +2,7 @@
 """Corrected poses of keyframes, from their odometry, loop closures, and poses that a map brings along."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -20,6 +20,8 @@ from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.odometry import OdometryTrack, is_level, is_of_camera
 from netvlad_ros.verification.rigid import inverse, of_pose
 
+Solver = Callable[..., tuple[dict[int, np.ndarray], list[bool]]]
+
 # Standard deviations of a pose that a map brings along, and of the one that a graph begins with.
 MAP_M, MAP_RAD = 0.05, np.radians(0.5)
 BEGIN_M, BEGIN_RAD = 1e-3, 1e-4
@@ -33,7 +35,7 @@ class Solution:
                  with it. Those that came with a pose of the map keep theirs and are not among them.
     unconnected: keyframes that neither odometry nor a closure leads to.
     used:        closures that the poses agree with.
-    rejected:    why the others are left out, as sentences.
+    rejected:    why the others are left out, as the ends of sentences.
     waiting:     closures whose keyframes are not known yet.
     has_map:     whether the frame is that of poses which a map brought along, or else the first odometry's.
     """
@@ -66,8 +68,10 @@ class PoseGraph:
     vertices are fast. Keyframes in between follow from those around them.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, solver: Solver = robust.solve) -> None:
+        """solver: as robust.solve, where somebody wants it done elsewhere."""
         self.config = config or Config()
+        self._solve = solver
         self._keyframes: dict[Name, Keyframe] = {}
         self._driven: dict[Name, None] = {}  # in driving order
         self._map_poses: dict[Name, np.ndarray] = {}
@@ -130,7 +134,7 @@ class PoseGraph:
         used = [c for c, right in zip(closures, is_right, strict=True) if right]
         for closure in closures:
             if closure not in used:
-                rejected[closure] = f"{closure}: odometry and the other closures contradict it"
+                rejected[closure] = "odometry and the other closures contradict it"
         poses = {
             (part.session, number): pose
             for part in placed(first, part_of, used)
@@ -154,8 +158,8 @@ class PoseGraph:
             moves = self._moves.get(keyframe.session.uuid, closure.frame)
             if moves != closure.frame:
                 return (
-                    f"{closure} is of frame {closure.frame} and odometry of frame {moves}; say how the "
-                    "camera is mounted (sensors.base_from_camera)"
+                    f"it is of frame {closure.frame} and odometry of frame {moves}; say how the camera is "
+                    "mounted (sensors.base_from_camera)"
                 )
         return ""
 
@@ -237,7 +241,7 @@ class PoseGraph:
             for number in part.vertices
             if part.is_level and next(iter(first)).is_level
         }
-        found, is_right = robust.solve(
+        found, is_right = self._solve(
             dict(enumerate(poses)),
             known,
             ups,

@@ -1,48 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Keyframes come to where closures and odometry put them, whatever wrong closures say."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
+from made_up_drives import LAP, ODOMETRY, TRUTH, pose_of
 
 from netvlad_ros.graph.pose_graph import PoseGraph, Solution
+from netvlad_ros.graph.solver_process import SolverProcess
+from netvlad_ros.graph.stretches import spread
 from netvlad_ros.image_data import CorrectedPose, ImageData, Pose
 from netvlad_ros.keyframe import Keyframe, Session
 from netvlad_ros.verification.geometry import BASE, CAMERA_OPTICAL, Geometry
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.rigid import exp, inverse, quaternion_of
+from netvlad_ros.verification.rigid import exp, inverse
 
 pytestmark = pytest.mark.needs("gtsam")
 
-LAP = 40
 CLOSURE_SD = np.repeat([0.02, 0.003], 3)
 SESSION = Session("5e" * 16)
-
-
-def square(count: int) -> list[np.ndarray]:
-    """The poses of a robot that drives round a block of 20 m, 2 m at a time."""
-    pose, poses = np.eye(4), [np.eye(4)]
-    for step in range(1, count):
-        turn = np.pi / 2 if step % 10 == 0 else 0.0
-        pose = pose @ exp(np.array([2.0, 0, 0, 0, 0, 0])) @ exp(np.array([0, 0, 0, 0, 0, turn]))
-        poses.append(pose)
-    return poses
-
-
-def drifted(poses: list[np.ndarray], per_step: np.ndarray) -> list[np.ndarray]:
-    odometry = [poses[0]]
-    for before, pose in pairwise(poses):
-        odometry.append(odometry[-1] @ inverse(before) @ pose @ exp(per_step))
-    return odometry
-
-
-TRUTH = square(2 * LAP)
-ODOMETRY = drifted(TRUTH, np.array([0.02, 0.01, 0, 0, 0, 0.004]))
-
-
-def pose_of(matrix: np.ndarray, frame_id: str = "odom") -> Pose:
-    return Pose(frame_id, "base", matrix[:3, 3], quaternion_of(matrix[:3, :3]))
 
 
 def keyframe(number: int, session: Session = SESSION) -> Keyframe:
@@ -203,3 +178,24 @@ def test_level_odometry_keeps_its_roll_and_pitch():
     poses = graph.solve().poses.values()
     tilts = [np.degrees(np.arccos(np.clip(pose[2, 2], -1, 1))) for pose in poses]
     assert max(tilts) < 2.0  # the closures say 2.9 more with each lap
+
+
+def test_another_process_solves_the_same():
+    solver = SolverProcess()
+    graphs = [PoseGraph(), PoseGraph(solver=solver.solve)]
+    for graph in graphs:
+        driven(graph, ODOMETRY)
+        close(graph, 0, LAP)
+    here, there = (graph.solve() for graph in graphs)
+    for name, pose in here.poses.items():
+        np.testing.assert_array_equal(there.poses[name], pose)
+    solver.close()
+
+
+def test_a_stretch_ends_where_it_has_to_and_bends_evenly():
+    odometry = np.array(ODOMETRY[:LAP])
+    bent = spread(odometry, TRUTH[0], TRUTH[LAP - 1], is_level=True)
+    np.testing.assert_allclose(bent[-1], TRUTH[LAP - 1])
+    off_m = np.linalg.norm(bent[:, :3, 3] - np.array(TRUTH[:LAP])[:, :3, 3], axis=1)
+    drift_m = np.linalg.norm(odometry[:, :3, 3] - np.array(TRUTH[:LAP])[:, :3, 3], axis=1)
+    assert off_m.max() < 0.3 * drift_m.max()
