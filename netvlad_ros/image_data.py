@@ -28,7 +28,10 @@ class Pose:
 
 @dataclass(frozen=True)
 class CorrectedPose:
-    """A pose as a pose graph found it.
+    """A pose as a pose graph found it: of what odometry is of, in the map's frame.
+
+    Without odometry it is of the base where it is known how the camera is mounted on it, or else of the
+    camera's optical frame.
 
     graph:     name of the graph, such as its node's or its file's.
     solved_ns: when it was solved, by the clock of the keyframe's session.
@@ -87,7 +90,7 @@ class ImageData:
 
     camera:    of the image that the features are from.
     odometry:  raw, at the stamp of the image.
-    map_pose:  of the camera's optical frame, corrected by a pose graph.
+    map_pose:  corrected by a pose graph.
     thumbnail: a small JPEG, to look at.
     """
 

@@ -479,6 +479,23 @@ class LocalisationConfig(Section):
 
 
 @dataclass(frozen=True)
+class PoseGraphConfig(Section):
+    """What is published of the corrected poses of keyframes."""
+
+    map_frame: str = param("map", "Frame of corrected poses.")
+    period_s: float = param(
+        1.0,
+        "Least time between two solutions, in seconds; one that takes longer is followed by a pause as long.",
+        ge=0.0,
+        le=3600.0,
+        live=True,
+    )
+    publish_tf: bool = param(
+        True, "Publish the transform from the map to odometry's frame on /tf; needs tf2_msgs."
+    )
+
+
+@dataclass(frozen=True)
 class DiagnosticsConfig(Section):
     """How the nodes report on themselves."""
 
@@ -502,6 +519,7 @@ class Config:
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     closures: ClosureConfig = field(default_factory=ClosureConfig)
     localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
+    pose_graph: PoseGraphConfig = field(default_factory=PoseGraphConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 

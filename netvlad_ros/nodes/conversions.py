@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from netvlad_ros.calibration import Calibration, Curve
 from netvlad_ros.errors import MessageError, NetVLADError
-from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
+from netvlad_ros.image_data import NOTHING_KNOWN, CorrectedPose, ImageData, Pose
 from netvlad_ros.keyframe import NO_EXTERNAL_ID, Keyframe, Match, Session, Stream
 from netvlad_ros.msg import Calibration as CalibrationMessage
 from netvlad_ros.msg import (
@@ -18,6 +18,7 @@ from netvlad_ros.msg import (
     GlobalDescriptor,
     KeyframeMatch,
     KeyframeMatches,
+    KeyframePoses,
     LoopClosure,
     LoopClosureCandidate,
     LoopClosureCandidates,
@@ -27,14 +28,20 @@ from netvlad_ros.msg import (
 from netvlad_ros.msg import ImageData as ImageDataMessage
 from netvlad_ros.msg import Keyframe as KeyframeMessage
 from netvlad_ros.msg import Verdict as VerdictMessage
-from netvlad_ros.nodes.geometry_messages import geometry_message
-from netvlad_ros.nodes.image_data_messages import image_data_from, image_data_messages
+from netvlad_ros.nodes.geometry_messages import geometry_from, geometry_message
+from netvlad_ros.nodes.image_data_messages import (
+    corrected_from,
+    image_data_from,
+    image_data_messages,
+    pose_message,
+)
 from netvlad_ros.nodes.stamps import to_ns, to_time
 from netvlad_ros.retrieval.closures import Closure, ClosureSelection
 from netvlad_ros.retrieval.keyframe_selector import Choice
 from netvlad_ros.retrieval.query import Query, Recent, best_first
 from netvlad_ros.retrieval.selection import Candidate, Rejection, Selection
 from netvlad_ros.retrieval.stages import Verdict
+from netvlad_ros.verification.geometry import Geometry
 
 # Rounding may make a similarity a little larger than 1.
 SIMILARITY_TOLERANCE = 1e-3
@@ -180,6 +187,39 @@ def closure_message(closure: Closure, frame_id: str) -> LoopClosure:
         odometry_deviation=closure.odometry_deviation,
         verdicts=[verdict_message(each) for each in closure.verdicts],
     )
+
+
+def closure_from(message: LoopClosure) -> tuple[Keyframe, Keyframe, Geometry]:
+    """Match, query, and how they were compared. Raises MessageError."""
+    match, query = keyframe_from(message.match), keyframe_from(message.query)
+    return match, query, geometry_from(message.geometry)
+
+
+def poses_message(
+    keyframes: Sequence[Keyframe], poses: Sequence[Pose], graph: str, solved_ns: int
+) -> KeyframePoses:
+    """Corrected poses of keyframes, at least one, all of the same frames."""
+    message = KeyframePoses(
+        child_frame_id=poses[0].child_frame_id,
+        graph=graph,
+        keyframes=[_keyframe_message(each) for each in keyframes],
+        poses=[pose_message(each) for each in poses],
+    )
+    message.header.frame_id, message.header.stamp = poses[0].frame_id, to_time(solved_ns)
+    return message
+
+
+def poses_from(message: KeyframePoses) -> dict[tuple[str, int], CorrectedPose]:
+    """By the names of keyframes. Raises MessageError for a pose that can't be, or one too many."""
+    if len(message.keyframes) != len(message.poses):
+        raise MessageError(
+            f"expected as many poses as keyframes, got {len(message.poses)} and {len(message.keyframes)}."
+        )
+    graph = message.child_frame_id, message.graph
+    return {
+        keyframe_from(keyframe).name: corrected_from(message.header, pose, *graph)
+        for keyframe, pose in zip(message.keyframes, message.poses, strict=True)
+    }
 
 
 def rejected_message(

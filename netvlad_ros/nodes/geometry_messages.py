@@ -6,7 +6,7 @@ import math
 from geometry_msgs.msg import Point, Pose, PoseWithCovariance, Quaternion
 
 from netvlad_ros.msg import LoopClosureGeometry
-from netvlad_ros.nodes.image_data_messages import motion_message
+from netvlad_ros.nodes.image_data_messages import motion_from, motion_message
 from netvlad_ros.verification.geometry import Geometry
 
 # inliers_back, where only one way could be tried.
@@ -26,6 +26,22 @@ def geometry_message(geometry: Geometry) -> LoopClosureGeometry:
         inliers=geometry.inliers,
         inliers_back=NOT_TRIED if geometry.inliers_back is None else geometry.inliers_back,
         reprojection_rms_px=geometry.rms_px,
+    )
+
+
+def geometry_from(message: LoopClosureGeometry) -> Geometry:
+    """The geometry of a message, without its point pairs. Raises MessageError for a pose that can't be."""
+    motion = motion_from(message.match_from_query) if message.has_pose else None
+    back = message.inliers_back
+    return Geometry(
+        message.method,
+        message.correspondences,
+        message.inliers,
+        None if back == NOT_TRIED else back,
+        message.reprojection_rms_px,
+        motion,
+        message.scale_unknown,
+        message.frame,
     )
 
 

@@ -17,6 +17,7 @@ from geometry_msgs.msg import (
 )
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_msgs.msg import Header
 
 from netvlad_ros.errors import MessageError, NetVLADError
 from netvlad_ros.image_data import (
@@ -34,7 +35,7 @@ from netvlad_ros.nodes.stamps import to_ns, to_time
 from netvlad_ros.sensors.camera_info import camera_model
 from netvlad_ros.sensors.odometry import covariance_of, pose_of
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.rigid import quaternion_of, rigid, rotation_of
+from netvlad_ros.verification.rigid import of_pose, quaternion_of, rigid, rotation_of
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def image_data_messages(data: ImageData, stamp: Time) -> list[ImageDataMessage]:
         ImageDataMessage(
             features=[] if data.features is None else [_features_message(data.features)],
             camera_info=[] if camera is None else [_camera_message(camera, stamp)],
-            base_from_camera=[] if mount is None else [_transform_message(mount)],
+            base_from_camera=[] if mount is None else [transform_message(mount)],
             odometry=[] if data.odometry is None else [_odometry_message(data.odometry, stamp)],
             map_pose=[] if pose is None else [_map_pose_message(pose)],
             thumbnail=[]
@@ -179,7 +180,8 @@ def _quaternion(message: Quaternion) -> np.ndarray:
     return np.asarray(quaternion / length)
 
 
-def _transform_message(matrix: np.ndarray) -> Transform:
+def transform_message(matrix: np.ndarray) -> Transform:
+    """Of a rigid motion (4, 4)."""
     return Transform(
         translation=Vector3(**_xyz(matrix[:3, 3])),
         rotation=_rotation(quaternion_of(matrix[:3, :3])),
@@ -241,5 +243,12 @@ def _map_pose_message(pose: CorrectedPose) -> PoseWithCovarianceStamped:
 
 
 def _map_pose(message: PoseWithCovarianceStamped) -> CorrectedPose:
-    odometry = Odometry(header=message.header, pose=message.pose)
-    return CorrectedPose(_odometry(odometry), "", to_ns(message.header.stamp))
+    return corrected_from(message.header, message.pose)
+
+
+def corrected_from(
+    header: Header, pose: PoseWithCovariance, child_frame_id: str = "", graph: str = ""
+) -> CorrectedPose:
+    """A pose in the frame of the header. Raises MessageError for what is none."""
+    odometry = Odometry(header=header, child_frame_id=child_frame_id, pose=pose)
+    return CorrectedPose(_odometry(odometry), graph, to_ns(header.stamp))

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -19,11 +20,12 @@ from std_srvs.srv import Trigger
 from netvlad_ros.config import LOCALISATION, Config, DatabaseConfig
 from netvlad_ros.errors import DatabaseError, MessageError, NetVLADError
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
-from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches
+from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, KeyframePoses
 from netvlad_ros.nodes.conversions import (
     choice_of,
     descriptor_array,
     matches_message,
+    poses_from,
     stream_of,
 )
 from netvlad_ros.nodes.diagnostics import Health
@@ -42,7 +44,9 @@ QOS = QoSProfile(depth=100)
 
 
 class KeyframeDatabaseNode(Node):
-    """global_descriptor -> keyframe_matches, and services to save, load and reset the database.
+    """global_descriptor -> keyframe_matches; keyframe_poses -> stored with their keyframes.
+
+    Services save, load and reset the database.
 
     A second thread writes to disk, so that descriptors are answered meanwhile.
     """
@@ -71,6 +75,14 @@ class KeyframeDatabaseNode(Node):
                 QOS,
                 on_lost=self._health.lost,
             )
+        )
+        subscribe(
+            self,
+            KeyframePoses,
+            "keyframe_poses",
+            self._correct,
+            QOS,
+            on_lost=partial(self._health.count, "poses lost"),
         )
         # While one of these waits for the disk, descriptors, which are in another group, are taken.
         of_disk = MutuallyExclusiveCallbackGroup()
@@ -187,6 +199,15 @@ class KeyframeDatabaseNode(Node):
         except MessageError as error:
             self._health.problem("data", f"the features of a keyframe are refused: {error}")
             return NOTHING_KNOWN
+
+    def _correct(self, message: KeyframePoses) -> None:
+        """A map that is only read stays as it is."""
+        if self._settings.config.database.mode == LOCALISATION:
+            return
+        try:
+            self._health.count("corrected", self._database.correct(poses_from(message)))
+        except MessageError as error:
+            self._health.problem("poses", f"corrected poses refused: {error}")
 
     # --- What is on disk ------------------------------------------------------------------------------
 

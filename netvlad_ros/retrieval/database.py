@@ -7,7 +7,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from netvlad_ros.calibration import Calibration, resolved_min_similarity
 from netvlad_ros.config import LOCALISATION, Config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError, DescriptorError
-from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
+from netvlad_ros.image_data import NOTHING_KNOWN, CorrectedPose, ImageData
 from netvlad_ros.index.exact import ExactIndex
 from netvlad_ros.index.vector_index import VectorIndex
 from netvlad_ros.keyframe import (
@@ -236,10 +236,22 @@ class KeyframeDatabase:
         """The drive is over: what it saw last may go too, where there is too much of a place."""
         self._thin(lambda _: True)
 
+    def correct(self, poses: Mapping[tuple[str, int], CorrectedPose]) -> int:
+        """Keeps what a pose graph found of keyframes that are in here, by their names; returns how many.
+
+        Raises ValueError if an array has the wrong shape.
+        """
+        known = {name: pose for name, pose in poses.items() if name in self._ids}
+        if known:
+            self._data.correct(self._history.corrections + 1, known)
+            self._history.corrections += 1
+        return len(known)
+
     def reset(self) -> None:
         """Forgets all keyframes and accepts descriptors of any model again."""
         if self._keyframes:
-            self._history = _History(self._history.resets + 1, self._history.next_id)
+            history = self._history
+            self._history = _History(history.resets + 1, history.next_id, history.corrections)
         self._keyframes, self._ids = {}, {}
         self._density = Density()
         self._data = ImageDataKeeper()
@@ -283,7 +295,8 @@ class KeyframeDatabase:
         header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
         data = functools.partial(self._data.known_for, store)
         added = _blocks(self._index, new, [self._keyframes[each] for each in new], data)
-        changes = Changes(cleared, removed, added)
+        before = 0 if known is None or cleared else known.corrections
+        changes = Changes(cleared, removed, added, self._data.corrected_since(before))
         return Unsaved(store, header, changes, now, self._saved, self._data, self._data.unsaved)
 
     def save(self, store: KeyframeStore) -> None:
@@ -497,4 +510,5 @@ class _History:
 
     resets: int = 0
     next_id: int = 0
+    corrections: int = 0
     removed: tuple[Keyframe, ...] = ()

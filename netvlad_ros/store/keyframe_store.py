@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What a store of keyframes does, whether it is a file or a server."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from netvlad_ros.image_data import ImageData
+from netvlad_ros.image_data import CorrectedPose, ImageData
 from netvlad_ros.keyframe import Keyframe
 
 
@@ -45,11 +45,13 @@ class Changes:
     cleared: whether all that it holds goes first.
     removed: keyframes that go; one that was never stored may be among them.
     added:   keyframes that come, block by block.
+    corrected: poses that a pose graph found, by the names of keyframes; of some that are not here, maybe.
     """
 
     cleared: bool
     removed: Sequence[Keyframe]
     added: Iterable[StoredKeyframes]
+    corrected: Mapping[tuple[str, int], CorrectedPose] = field(default_factory=dict)
 
 
 class KeyframeStore(Protocol):

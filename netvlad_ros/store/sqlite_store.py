@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
+from netvlad_ros.image_data import NOTHING_KNOWN, CorrectedPose, ImageData
 from netvlad_ros.keyframe import Keyframe, Session, Stream, shown_name
 from netvlad_ros.store import migrations, schema, sqlite_file
-from netvlad_ros.store.keyframe_data import ODOMETRY, PARTS, Table, parts_of
+from netvlad_ros.store.keyframe_data import CORRECTED_POSE, ODOMETRY, PARTS, Table, parts_of
 from netvlad_ros.store.keyframe_store import Changes, StoredKeyframes, StoreHeader
 from netvlad_ros.store.schema import checksum
 
@@ -183,8 +183,18 @@ class SqliteStore:
         for block in changes.added:
             self._insert(connection, sessions, header.dims, block)
             count += len(block.keyframes)
+        self._correct(connection, changes.corrected)
         schema.write_header(connection, header, revision + 1, count)
         return revision + 1
+
+    def _correct(
+        self, connection: sqlite3.Connection, corrected: Mapping[tuple[str, int], CorrectedPose]
+    ) -> None:
+        sessions = self._session_ids(connection)
+        for name, pose in corrected.items():
+            keyframe = self._find(connection, sessions, name)
+            if keyframe is not None:
+                _keep(connection, CORRECTED_POSE, keyframe, pose)
 
     def _insert(
         self,
