@@ -112,6 +112,12 @@ ARGUMENTS = [
         choices=["true", "false"],
         description="All three nodes in one process.",
     ),
+    DeclareLaunchArgument(
+        "pose_graph",
+        default_value="false",
+        choices=["true", "false"],
+        description="Also correct odometry and keyframes by loop closures (pose_graph_node; needs gtsam).",
+    ),
     DeclareLaunchArgument("bag", default_value="", description="Bag to play; empty: none."),
     DeclareLaunchArgument(
         "bag_rate", default_value="1.0", description="How much faster than recorded."
@@ -153,6 +159,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
     else:
         at_end = {"on_exit": _end_launch}
     executables = ("place_recognition",) if value("single_process") == "true" else THREE_NODES
+    if value("pose_graph") == "true":
+        executables = (*executables, "pose_graph_node")
     nodes = [
         Node(
             package="netvlad_ros",

@@ -35,7 +35,7 @@ from netvlad_ros.nodes.stamps import to_ns, to_time
 from netvlad_ros.sensors.camera_info import camera_model
 from netvlad_ros.sensors.odometry import covariance_of, pose_of
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.rigid import of_pose, quaternion_of, rigid, rotation_of
+from netvlad_ros.verification.rigid import quaternion_of, rigid, rotation_of
 
 T = TypeVar("T")
 
