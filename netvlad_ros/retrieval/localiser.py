@@ -83,6 +83,11 @@ class _Drive:
     hints: deque[list[_Hint]] = field(default_factory=deque)
     last: _Hint | None = None
 
+    def forget_all_but(self, count: int) -> None:
+        """So many of the last keyframes stay."""
+        while len(self.hints) > count:
+            self.hints.popleft()
+
 
 class Localiser:
     """Weighs what the matches of the last keyframes of each drive say.
@@ -99,31 +104,37 @@ class Localiser:
 
     def localise(self, query: Query, selection: ClosureSelection) -> Localisation:
         """The queries of each session come in their order; selection: what became of the matches."""
-        drive, limits = self._drive(query.keyframe), self.config.localisation
+        drive = self._drive(query.keyframe)
         hints, problem = self._hints(query, selection)
         drive.hints.append(hints)
-        while len(drive.hints) > limits.max_keyframes:
-            drive.hints.popleft()
+        drive.forget_all_but(self.config.localisation.max_keyframes)
         if not hints:
             return Localisation(query.keyframe, summary=problem)
-        carried = [self._carried(each, query) for each in drive.hints]
-        expected = self._expected(drive, query)
-        place, refusal = self._place(carried, drive.last)
-        is_kidnapped = False
-        if expected is not None and (refusal or self._contradict(place, expected)):
-            # What the last few say counts alone, and has to be said by each of them if it is elsewhere.
-            place, refusal = self._place(carried[-limits.kidnapped_keyframes :], drive.last)
-            is_kidnapped = not refusal and self._contradict(place, expected)
-            if is_kidnapped and len(place.hints) < limits.kidnapped_keyframes:
-                refusal = (
-                    f"{len(place.hints)} of {limits.kidnapped_keyframes} keyframes in a row agree on another "
-                    "place than odometry leads to"
-                )
+        place, refusal, is_elsewhere = self._decided(drive, query)
         if refusal:
             return Localisation(query.keyframe, summary=f"{refusal}.")
-        if is_kidnapped:
-            drive.hints = deque([*drive.hints][-limits.kidnapped_keyframes :])
-        return self._localised(query, drive, place, is_kidnapped)
+        if is_elsewhere:
+            drive.forget_all_but(self.config.localisation.kidnapped_keyframes)
+        return self._localised(query, drive, place, is_elsewhere)
+
+    def _decided(self, drive: _Drive, query: Query) -> tuple[_Place, str, bool]:
+        """The place, why it is none, and whether it is elsewhere than odometry leads to."""
+        carried = [self._carried(each, query) for each in drive.hints]
+        frame_id = "" if drive.last is None else drive.last.frame_id
+        place, refusal = self._place(carried, frame_id)
+        expected = self._expected(drive, query)
+        if expected is None or not (refusal or self._contradict(place, expected)):
+            return place, refusal, False
+        # What the last few say counts alone, and each of them has to say it if it is elsewhere.
+        wanted = self.config.localisation.kidnapped_keyframes
+        place, refusal = self._place(carried[-wanted:], frame_id)
+        is_elsewhere = not refusal and self._contradict(place, expected)
+        if is_elsewhere and len(place.hints) < wanted:
+            refusal = (
+                f"{len(place.hints)} of {wanted} keyframes in a row agree on another place than odometry "
+                "leads to"
+            )
+        return place, refusal, is_elsewhere
 
     # --- What matches say -----------------------------------------------------------------------------
 
@@ -182,23 +193,16 @@ class Localiser:
 
     # --- Which place ----------------------------------------------------------------------------------
 
-    def _place(self, carried: Sequence[Sequence[_Hint]], last: _Hint | None) -> tuple[_Place, str]:
-        """The best place of one frame, the last one if it is in there, and why it is none."""
+    def _place(self, carried: Sequence[Sequence[_Hint]], last_frame_id: str) -> tuple[_Place, str]:
+        """The best place, and why it is none; of one frame, the last one if there is a place in it."""
         hints = [hint for each in carried for hint in each]
-        frames = {hint.frame_id for hint in carried[-1]}
-        places = [
-            _best_place([h for h in hints if h.frame_id == frame]) for frame in sorted(frames)
-        ]
+        frames = sorted({hint.frame_id for hint in carried[-1]})
+        places = [_best_place([h for h in hints if h.frame_id == frame]) for frame in frames]
         judged = [(place, self._refusal(place, carried[-1][0].keyframe)) for place in places]
-        is_known = last is not None and last.frame_id in frames
 
         def order(item: tuple[_Place, str]) -> tuple[bool, bool, int]:
             place, refusal = item
-            return (
-                not refusal,
-                is_known and last is not None and place.hints[0].frame_id == last.frame_id,
-                place.inliers,
-            )
+            return not refusal, place.hints[0].frame_id == last_frame_id, place.inliers
 
         return max(judged, key=order)
 
