@@ -290,6 +290,7 @@ def test_places_that_are_seen_again_become_links_of_rtabmap(
     parameters = {
         "extractor.model": str(model),
         "keyframes.requested": True,
+        "keyframes.hold_s": 20.0,  # of stamps, on a busy machine
         "sensors.base_from_camera": "0.1 0 0.2 0 0 0 1",
         "database.exclude_recent_s": 3.0,
     }
