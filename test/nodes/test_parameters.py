@@ -76,11 +76,13 @@ def _ends_with_one_sentence(node: NodeProcess, *words: str) -> None:
     assert all(word in line for word in words), line
 
 
+@pytest.mark.needs("gtsam")
 def test_every_value_of_the_configuration_is_a_parameter_with_a_description(
-    all_nodes: NodeProcess,
+    all_nodes: NodeProcess, start: Start
 ) -> None:
+    start("pose_graph_node", namespace=all_nodes.namespace)
     found = set()
-    for node in NODES:
+    for node in (*NODES, "pose_graph_node"):
         names = [name for name in all_nodes.parameter_names(node) if name in parameter_names()]
         assert all(each.description for each in all_nodes.describe(names, node))
         found.update(names)
