@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""A bag is played into the three nodes, each a process of its own, and what they say is heard."""
+"""A bag is played into the nodes, each a process of its own, and what they publish is heard."""
 
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -16,23 +18,33 @@ from rclpy.signals import SignalHandlerOptions
 from demo.programs import Programs
 from netvlad_ros.data.bags import Bag
 from netvlad_ros.errors import NetVLADError
-from netvlad_ros.keyframe import Keyframe, Match
-from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, LoopClosureCandidates
-from netvlad_ros.nodes.conversions import descriptor_array, keyframe_from, query_from
+from netvlad_ros.keyframe import Match
+from netvlad_ros.msg import (
+    GlobalDescriptor,
+    KeyframeMatches,
+    KeyframePoses,
+    LoopClosure,
+    LoopClosureCandidates,
+)
+from netvlad_ros.nodes.conversions import closure_from, descriptor_array, poses_from, query_from
 from netvlad_ros.nodes.stamps import to_ns
 from netvlad_ros.nodes.transport import use_large_message_transport
-from netvlad_ros.retrieval.closures import ClosureSelection
+from netvlad_ros.retrieval.closures import Closure, ClosureSelection
 from netvlad_ros.retrieval.loop_detector import Detection
 from netvlad_ros.retrieval.selection import Candidate, Selection
+from netvlad_ros.verification.rigid import of_pose, quaternion_of
+from netvlad_ros.worlds.bag_messages import TOPICS
+from netvlad_ros.worlds.odometry import base_from_camera
 
-NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node")
+NODES = ("descriptor_node", "keyframe_database_node", "loop_closure_node", "pose_graph_node")
+REMAPPED = {"camera_info": "info", "depth": "depth", "odometry": "odometry"}
 QUEUE_DEPTH = 100
 START_UP_S = 60.0  # TensorFlow on a slow disk
 LATE_S = 30.0  # that playing may take longer than planned
 SILENCE_S = 1.5  # after the last image, when nothing more is to be expected
 
-# What is done with the first candidate of a keyframe.
-Tell = Callable[[Keyframe, Match], None]
+# What is done with each loop closure.
+Tell = Callable[[Closure], None]
 
 
 @dataclass(frozen=True)
@@ -52,33 +64,47 @@ class Playing:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the nodes said of each image, by its stamp, and what their descriptors were made with."""
+    """What the nodes said of each image, by its stamp, and what their descriptors were made with.
+
+    corrected: (4, 4) of the base in the map, by the names of keyframes, as the pose graph had them last.
+    """
 
     detections: dict[int, Detection]
     fingerprint: str
+    corrected: dict[tuple[str, int], np.ndarray]
 
 
 class Listener(Node):
-    """Hears all that the nodes say of an image, and passes each loop on when it is found."""
+    """Hears all that the nodes say of an image, and passes each loop closure on when it is found."""
 
     def __init__(self, tell: Tell) -> None:
         super().__init__("demo")
         self.descriptors: dict[int, GlobalDescriptor] = {}
         self.matches: dict[int, KeyframeMatches] = {}
         self.answers: dict[int, LoopClosureCandidates] = {}
+        self._closures: dict[int, list[Closure]] = defaultdict(list)
+        self._corrected: dict[tuple[str, int], np.ndarray] = {}
         self._tell = tell
         self._heard_s = time.monotonic()
-        self._subscribe(GlobalDescriptor, "global_descriptor", self.descriptors)
-        self._subscribe(KeyframeMatches, "keyframe_matches", self.matches)
-        self._subscribe(LoopClosureCandidates, "loop_closure_candidates", self.answers)
+        self._keep(GlobalDescriptor, "global_descriptor", self.descriptors)
+        self._keep(KeyframeMatches, "keyframe_matches", self.matches)
+        self._keep(LoopClosureCandidates, "loop_closure_candidates", self.answers)
+        self.create_subscription(LoopClosure, "loop_closures", self._hear_closure, QUEUE_DEPTH)
+        self.create_subscription(KeyframePoses, "keyframe_poses", self._hear_poses, QUEUE_DEPTH)
 
     @property
     def hears_all(self) -> bool:
         """Whether each node has found the next one, and this one all of them."""
-        chain = ("global_descriptor", "keyframe_matches")
-        return self.count_publishers("loop_closure_candidates") == 1 and all(
-            self.count_publishers(topic) == 1 and self.count_subscribers(topic) == 2
-            for topic in chain
+        read_by = {
+            "global_descriptor": 2,
+            "keyframe_matches": 3,
+            "loop_closures": 2,
+            "keyframe_poses": 2,
+            "loop_closure_candidates": 1,
+        }
+        return all(
+            self.count_publishers(topic) == 1 and self.count_subscribers(topic) >= readers
+            for topic, readers in read_by.items()
         )
 
     @property
@@ -90,18 +116,29 @@ class Listener(Node):
     def heard(self) -> Heard:
         """As replaying the bag without ROS gives it."""
         detections = {stamp_ns: self._detection(stamp_ns) for stamp_ns in sorted(self.descriptors)}
-        return Heard(detections, next(iter(self.answers.values())).fingerprint)
+        fingerprint = next(iter(self.answers.values())).fingerprint
+        return Heard(detections, fingerprint, self._corrected)
 
-    def _subscribe(self, kind: type, topic: str, heard: dict) -> None:
+    def _keep(self, kind: type, topic: str, kept: dict) -> None:
         def hear(message: GlobalDescriptor | KeyframeMatches | LoopClosureCandidates) -> None:
             self._heard_s = time.monotonic()
-            heard[to_ns(message.header.stamp)] = message
-            if heard is self.answers and message.candidates:
-                best = message.candidates[0]
-                scores = (best.similarity, best.sequence_score, best.margin)
-                self._tell(keyframe_from(message.query), Match(keyframe_from(best.match), *scores))
+            kept[to_ns(message.header.stamp)] = message
 
         self.create_subscription(kind, topic, hear, QUEUE_DEPTH)
+
+    def _hear_closure(self, message: LoopClosure) -> None:
+        self._heard_s = time.monotonic()
+        match, query, geometry = closure_from(message)
+        scores = (message.similarity, message.sequence_score, message.margin)
+        deviation, agreeing = message.odometry_deviation, message.agrees_with
+        closure = Closure(query, Match(match, *scores), geometry, deviation, agreeing, [])
+        self._closures[query.stamp_ns].append(closure)
+        self._tell(closure)
+
+    def _hear_poses(self, message: KeyframePoses) -> None:
+        self._heard_s = time.monotonic()
+        found = poses_from(message)
+        self._corrected |= {name: of_pose(each.pose) for name, each in found.items()}
 
     def _detection(self, stamp_ns: int) -> Detection:
         descriptor = descriptor_array(self.descriptors[stamp_ns])
@@ -113,9 +150,8 @@ class Listener(Node):
             Candidate(matches[each.match.session, each.match.number], each.rank, [])
             for each in self.answers[stamp_ns].candidates
         ]
-        selection = Selection(candidates, [])
-        # The demo judges candidates.
-        return Detection(stamp_ns, descriptor, query, selection, ClosureSelection())
+        closures = ClosureSelection(self._closures[stamp_ns])
+        return Detection(stamp_ns, descriptor, query, Selection(candidates, []), closures)
 
 
 def play(playing: Playing, tell: Tell) -> Heard:
@@ -149,13 +185,15 @@ def _refuse_gaps(listener: Listener, logs: Path) -> None:
 
 def _start_nodes(programs: Programs, playing: Playing) -> None:
     print(f"starting {', '.join(NODES)}; ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}", flush=True)
-    parameters = [
-        "-p",
-        "camera.compressed:=true",
-    ]  # the bag holds JPEG images; all else is the default
+    mount = base_from_camera()
+    numbers = " ".join(f"{each:g}" for each in (*mount[:3, 3], *quaternion_of(mount[:3, :3])))
+    # The bag holds JPEG images, and nothing here knows tf; all else is the default.
+    parameters = ["-p", "camera.compressed:=true", "-p", f"sensors.base_from_camera:={numbers}"]
     if playing.model:
         parameters += ["-p", f"extractor.model:={playing.model}"]
     remapping = ["-r", f"image:={playing.topic}"]
+    for name, recorded in REMAPPED.items():
+        remapping += ["-r", f"{name}:={TOPICS[recorded]}"]
     for name in NODES:
         module = [sys.executable, "-m", f"netvlad_ros.nodes.{name}"]
         programs.start(name, [*module, "--ros-args", *parameters, *remapping])
@@ -180,7 +218,8 @@ def _play(programs: Programs, playing: Playing, listener: Listener) -> None:
         images, recorded_s = bag.topics[playing.topic].count, bag.duration_ns / 1e9
     rate = playing.images_per_s * recorded_s / images
     print(f"playing {images} images at {rate:.1f} times the speed of the camera", flush=True)
-    options = ("--topics", playing.topic, "--rate", f"{rate:.3f}", "--wait-for-subscribers")
+    topics = (playing.topic, *(TOPICS[recorded] for recorded in REMAPPED.values()))
+    options = ("--topics", *topics, "--rate", f"{rate:.3f}", "--wait-for-subscribers")
     player = [sys.executable, "-m", "netvlad_ros.nodes.bag_player", str(playing.bag), *options]
     programs.start("bag_player", player)
     patience_s = images / playing.images_per_s + LATE_S

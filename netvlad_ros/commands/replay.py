@@ -23,7 +23,7 @@ from netvlad_ros.errors import BagError
 from netvlad_ros.evaluation.closure_report import write_closures
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.detections import detect
-from netvlad_ros.evaluation.graph_report import GraphReport, graph_report, write_graph
+from netvlad_ros.evaluation.graph_report import GraphReport, graph_report, solved, write_graph
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.report import make_folder, write_report
 from netvlad_ros.evaluation.results import Results
@@ -95,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         for write in (write_report, write_closures):
             print(*write(arguments.output, results), sep="\n")
     if arguments.graph:
-        _tell_graph(graph_report(results.log, config, true_poses), arguments.output)
+        solution = solved(results.log, config)
+        report = graph_report(results.log, config, solution, true_poses)
+        _tell_graph(report, arguments.output)
     if damage:
         raise damage
     return 0

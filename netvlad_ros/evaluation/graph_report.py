@@ -67,8 +67,8 @@ class GraphReport:
         return said
 
 
-def graph_report(log: DetectionLog, config: Config, truth: Truth | None = None) -> GraphReport:
-    """Raises GraphError."""
+def solved(log: DetectionLog, config: Config) -> Solution:
+    """What a pose graph makes of a log. Raises GraphError."""
     graph = PoseGraph(config)
     for each in log.keyframes:
         for match in each.query.matches:
@@ -76,7 +76,13 @@ def graph_report(log: DetectionLog, config: Config, truth: Truth | None = None) 
         graph.add_keyframe(each.query.keyframe, each.query.data)
         for closure in each.closures.closures:
             graph.add_closure(closure.match.keyframe, closure.query, closure.geometry)
-    solution = graph.solve()
+    return graph.solve()
+
+
+def graph_report(
+    log: DetectionLog, config: Config, solution: Solution, truth: Truth | None = None
+) -> GraphReport:
+    """A solution beside odometry and truth."""
     keyframes, rows = [], []
     for each in log.keyframes:
         keyframe, data = each.query.keyframe, each.query.data
@@ -133,12 +139,13 @@ def write_graph(folder: Path, report: GraphReport) -> list[Path]:
 
 def draw_map(path: Path, report: GraphReport) -> None:
     """By odometry and corrected, each above the truth where that is known. Raises NetVLADError."""
-    figure = Figure(figsize=(11, 5.5), dpi=DPI, layout="constrained")
     ways = {"odometry": report.odometry, "corrected": report.corrected}
+    span_m = np.ptp(np.append(report.odometry.positions_m, np.zeros((1, 3)), 0), axis=0)
+    is_wide = span_m[0] > 1.5 * span_m[1]  # then one above the other
+    figure = Figure(figsize=(10, 9) if is_wide else (11, 5.5), dpi=DPI, layout="constrained")
+    panels = figure.subplots(*(2, 1) if is_wide else (1, 2), sharex=True, sharey=True)
     errors_m = report.ate_m or (None, None)
-    for axes, (name, way), error_m in zip(
-        figure.subplots(1, 2, sharex=True, sharey=True), ways.items(), errors_m, strict=True
-    ):
+    for axes, (name, way), error_m in zip(panels, ways.items(), errors_m, strict=True):
         axes.set_aspect("equal")
         axes.set_xlabel("x (m)")
         axes.set_title(name if error_m is None else f"{name}: ATE {error_m:.2f} m")
@@ -149,7 +156,7 @@ def draw_map(path: Path, report: GraphReport) -> None:
 def _draw(axes: Axes, positions_m: np.ndarray, report: GraphReport) -> None:
     if report.truth is not None:
         truth_m = report.truth.positions_m
-        axes.plot(truth_m[:, 0], truth_m[:, 1], color=TRUE, linewidth=4, label="true")
+        axes.plot(truth_m[:, 0], truth_m[:, 1], color=TRUE, linewidth=5, label="true")
         if len(positions_m):
             positions_m = aligned(positions_m, truth_m)
     axes.plot(positions_m[:, 0], positions_m[:, 1], color=WAY, linewidth=1.2, label="keyframes")
@@ -159,7 +166,9 @@ def _draw(axes: Axes, positions_m: np.ndarray, report: GraphReport) -> None:
         (list(solution.rejected), LEFT_OUT, "left out"),
     ):
         lines = _lines(positions_m, closures, report.keyframes)
-        axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.8, label=name))
+        axes.add_collection(
+            LineCollection(lines, colors=colour, linewidths=1.3, zorder=3, label=name)
+        )
     axes.legend(fontsize=8)
 
 

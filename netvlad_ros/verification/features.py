@@ -10,8 +10,8 @@ import numpy as np
 from netvlad_ros.config import VerificationConfig
 from netvlad_ros.image_data import LocalFeatures
 
-# Contrast is made equal in each of 8 x 8 tiles, up to this slope (CLAHE; Zuiderveld, Graphics Gems IV, 1994): by
-# night that gives twice as many points that agree, by day a tenth more.
+# Contrast is made equal in each of 8 x 8 tiles, up to this slope (CLAHE; Zuiderveld, Graphics Gems IV, 1994):
+# by night that gives twice as many points that agree, by day a tenth more.
 CONTRAST_LIMIT = 3.0
 
 
