@@ -456,6 +456,13 @@ class LocalisationConfig(Section):
         le=100,
         live=True,
     )
+    min_agreeing: int = param(
+        2,
+        "How many of them have to agree, where the robot has odometry; without, one image decides.",
+        ge=1,
+        le=100,
+        live=True,
+    )
     min_inliers: int = param(
         50,
         "Least number of point matches that agree with the pose, of all keyframes that agree together.",

@@ -111,6 +111,7 @@ class Localiser:
         if not hints:
             return Localisation(query.keyframe, summary=problem)
         place, refusal, is_elsewhere = self._decided(drive, query)
+        refusal = refusal or self._too_few(place, query)
         if refusal:
             return Localisation(query.keyframe, summary=f"{refusal}.")
         if is_elsewhere:
@@ -181,10 +182,7 @@ class Localiser:
 
     def _moved(self, keyframe: Keyframe, query: Query) -> Motion | None:
         """Of what poses of the query are of."""
-        data = query.data
-        if not (is_base(data) or is_of_camera(data.odometry, data.camera)):
-            return None
-        return self._odometry(keyframe, query.keyframe)
+        return self._odometry(keyframe, query.keyframe) if _has_odometry(query) else None
 
     def _expected(self, drive: _Drive, query: Query) -> _Hint | None:
         """Where odometry leads to from where it was localised last."""
@@ -226,6 +224,13 @@ class Localiser:
             )
         return ""
 
+    def _too_few(self, place: _Place, query: Query) -> str:
+        """Of one image a wrong place is believed now and then: a floor's pattern repeats itself exactly."""
+        agreeing, wanted = len(place.hints), self.config.localisation.min_agreeing
+        if agreeing >= wanted or not _has_odometry(query):
+            return ""
+        return f"{agreeing} of {wanted} keyframes agree on this place (localisation.min_agreeing)"
+
     def _contradict(self, place: _Place, expected: _Hint) -> bool:
         """Whether it is not where odometry leads to."""
         if place.hints[0].frame_id != expected.frame_id:
@@ -264,6 +269,13 @@ def _is_closure(match: Match, selection: ClosureSelection) -> bool:
     """By itself, or but for another match of its place."""
     verdict = selection.rejections.get(match.keyframe.name)
     return verdict is None or verdict.stage in _STOOD_FOR
+
+
+def _has_odometry(query: Query) -> bool:
+    """Of what its poses are of."""
+    data = query.data
+    is_known = is_base(data) or is_of_camera(data.odometry, data.camera)
+    return data.odometry is not None and is_known
 
 
 def _best_place(hints: Sequence[_Hint]) -> _Place:

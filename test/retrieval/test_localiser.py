@@ -22,6 +22,10 @@ HERE, THERE, ELSEWHERE = Scene(0), Scene(1), Scene(2)
 PLACES = {HERE: standing(100, 50, 30), THERE: standing(-20, 7, -90), ELSEWHERE: standing(0, 300)}
 
 
+# Each keyframe may decide, so that a test needs few.
+AT_ONCE = {"localisation.min_agreeing": 1}
+
+
 class Map:
     """Keyframes of an earlier session."""
 
@@ -39,7 +43,7 @@ class Robot:
     """Its odometry begins at zero wherever it is put down."""
 
     def __init__(self, config: Config | None = None) -> None:
-        config = config or Config()
+        config = config or from_values(AT_ONCE)
         self.closures = ClosureSelector(config)
         self.localiser = Localiser(config, self.closures.motion)
         self.session, self.count = Session.new(), 0
@@ -178,9 +182,19 @@ def test_however_many_weak_matches_agree_none_is_enough_without_a_loop_closure()
 
 
 def test_how_many_points_are_enough_is_a_parameter() -> None:
-    robot = Robot(from_values({"localisation.min_inliers": 20}))
+    robot = Robot(from_values(AT_ONCE | {"localisation.min_inliers": 20}))
     here, way = Map().add(mapped(HERE)), standing()
     assert robot.see(few_points(HERE, way, way, 25), here).pose is not None
+
+
+def test_with_odometry_two_keyframes_have_to_agree_and_one_image_decides_without() -> None:
+    here, robot = Map().add(mapped(HERE)), Robot(Config())
+    found = [
+        robot.see(one_camera(HERE, standing(0.1 * n), standing(0.1 * n)), here) for n in range(2)
+    ]
+    assert [each.pose is None for each in found] == [True, False]
+    assert "1 of 2 keyframes agree on this place" in found[0].summary
+    assert is_at(Robot(Config()).see(one_camera(HERE, standing()), here), PLACES[HERE])
 
 
 def test_without_odometry_weak_matches_stay_weak() -> None:
@@ -278,7 +292,7 @@ def test_a_map_without_points_says_so() -> None:
 
 
 def test_how_many_have_to_agree_is_a_parameter() -> None:
-    config = from_values({"localisation.kidnapped_keyframes": 1})
+    config = from_values(AT_ONCE | {"localisation.kidnapped_keyframes": 1})
     a_map = Map()
     here, there = a_map.add(mapped(HERE)), a_map.add(mapped(THERE))
     found = kidnapped(Robot(config), here, there)
