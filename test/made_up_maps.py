@@ -22,7 +22,7 @@ PLACES_APART_M = 10.0
 def view(place: int, visit: int = 0, light: int = 0) -> np.ndarray:
     """A descriptor of unit length: visits look nearly the same, other light looks otherwise."""
     row = np.random.default_rng(place).standard_normal(DIMS)
-    row += 0.7 * np.random.default_rng([place, light, 1]).standard_normal(DIMS) * (light > 0)
+    row += 1.5 * np.random.default_rng([place, light, 1]).standard_normal(DIMS) * (light > 0)
     row += 0.1 * np.random.default_rng([place, light, visit, 2]).standard_normal(DIMS)
     return (row / np.linalg.norm(row)).astype(np.float32)
 

@@ -5,13 +5,16 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from std_msgs.msg import String
@@ -20,7 +23,7 @@ from std_srvs.srv import Trigger
 from netvlad_ros.config import LOCALISATION, Config, DatabaseConfig
 from netvlad_ros.errors import DatabaseError, MessageError, NetVLADError
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
-from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, KeyframePoses
+from netvlad_ros.msg import GlobalDescriptor, KeyframeMatches, KeyframePoses, LoopClosure
 from netvlad_ros.nodes.conversions import (
     choice_of,
     descriptor_array,
@@ -37,7 +40,7 @@ from netvlad_ros.nodes.subscriptions import LATCHED, subscribe
 from netvlad_ros.retrieval.database import KeyframeDatabase, Unsaved
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stream_clock import LATE
-from netvlad_ros.srv import LookUp
+from netvlad_ros.srv import LookUp, MapFile
 from netvlad_ros.store.sqlite_store import SqliteStore
 
 QOS = QoSProfile(depth=100)
@@ -53,7 +56,7 @@ class KeyframeDatabaseNode(Node):
 
     def __init__(self) -> None:
         super().__init__("keyframe_database_node")
-        sections = ("keyframes", "database", "diagnostics")
+        sections = ("keyframes", "database", "candidates", "diagnostics")
         self._settings = NodeParameters(self, sections, self._configure)
         config = self._settings.config
         self._database = KeyframeDatabase(config)
@@ -84,12 +87,18 @@ class KeyframeDatabaseNode(Node):
             QOS,
             on_lost=partial(self._health.count, "poses lost"),
         )
+        subscribe(self, LoopClosure, "loop_closures", self._closed, QOS, on_lost=lambda _: None)
         # While one of these waits for the disk, descriptors, which are in another group, are taken.
         of_disk = MutuallyExclusiveCallbackGroup()
-        for name, action in (("save", self._save), ("load", self._load), ("reset", self._reset)):
-            self.create_service(
-                Trigger, f"~/{name}", self._answering(action), callback_group=of_disk
-            )
+        services = {
+            "save": (Trigger, lambda _: self._save()),
+            "load": (Trigger, lambda _: self._load()),
+            "reset": (Trigger, lambda _: self._reset()),
+            "save_map": (MapFile, self._save_map),
+            "load_map": (MapFile, self._load_map),
+        }
+        for name, (kind, action) in services.items():
+            self.create_service(kind, f"~/{name}", self._answering(action), callback_group=of_disk)
         self.create_service(LookUp, "~/look_up", self._look_up)
         if config.database.autosave_s:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -100,6 +109,7 @@ class KeyframeDatabaseNode(Node):
     def close(self) -> None:
         """Saves what is not saved yet; to a file beside the configured one if that one refuses it."""
         self._writer.shutdown()
+        self._database.settle()
         # A database that was reset replaces no map unasked.
         if self._store is None or not len(self._database):
             return
@@ -147,7 +157,7 @@ class KeyframeDatabaseNode(Node):
 
     def _observe(self, message: GlobalDescriptor) -> None:
         self._health.arrived()
-        late_images = self._database.passed_over[LATE]
+        late_images, is_full = self._database.passed_over[LATE], self._database.is_full
         try:
             with self._health.timed("search and add"):
                 query = self._looked_up(message)
@@ -162,8 +172,18 @@ class KeyframeDatabaseNode(Node):
             )
         if query is not None:
             self._publisher.publish(matches_message(query, message))
-            is_added = self._settings.config.database.mode != LOCALISATION
+            is_added = self._settings.config.database.mode != LOCALISATION and not is_full
             self._health.count("added" if is_added else "looked up")
+        if is_full:
+            self._health.problem(
+                "full",
+                f"the map is full with {len(self._database)} keyframes (database.max_keyframes): images are "
+                "looked up and not added; `netvlad map prune` makes room.",
+            )
+
+    def _closed(self, message: LoopClosure) -> None:
+        query, match = message.query, message.match
+        self._database.closed((query.session, query.number), (match.session, match.number))
 
     def _looked_up(self, message: GlobalDescriptor) -> Query | None:
         return self._database.observe(
@@ -250,6 +270,35 @@ class KeyframeDatabaseNode(Node):
             )
         return self._loaded(store)
 
+    async def _save_map(self, request: MapFile.Request) -> str:
+        """What comes is saved to database.path as before."""
+        store = self._store_of(request.path)
+        if store is self._store:
+            return await self._save()
+        with self._health.timed("save"):
+            await self._write(self._database.unsaved(store, is_copy=True))
+        return self._saved_to(store)
+
+    async def _load_map(self, request: MapFile.Request) -> str:
+        """database.path then names this file."""
+        store = self._store_of(request.path)
+        unsaved = [self._database.has_unsaved_changes(each) for each in self._stores.values()]
+        if len(self._database) and all(unsaved):
+            raise DatabaseError(
+                f"{len(self._database)} keyframes are not all saved; call ~/save, ~/save_map or ~/reset "
+                "first."
+            )
+        done, self._store = self._loaded(store), store
+        self.set_parameters([Parameter("database.path", value=str(store.path))])
+        return done
+
+    def _store_of(self, path: str) -> SqliteStore:
+        """Raises DatabaseError for a request without a file."""
+        store = self._store_at(replace(self._settings.config.database, path=path))
+        if store is None:
+            raise DatabaseError("path is empty; name the file of the map.")
+        return store
+
     def _chosen_store(self) -> SqliteStore:
         if self._store is None:
             raise DatabaseError(
@@ -311,13 +360,13 @@ class KeyframeDatabaseNode(Node):
         return f"{len(self._database)} keyframes saved to {store.path}"
 
     def _answering(
-        self, action: Callable[[], Awaitable[str]]
-    ) -> Callable[[Trigger.Request, Trigger.Response], Awaitable[Trigger.Response]]:
+        self, action: Callable[[Any], Awaitable[str]]
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         """A service callback that does the action and answers with what it says, or with what went wrong."""
 
-        async def callback(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        async def callback(request: Any, response: Any) -> Any:
             try:
-                response.message, response.success = await action(), True
+                response.message, response.success = await action(request), True
                 self.get_logger().info(response.message)
             except NetVLADError as error:
                 response.message, response.success = str(error), False

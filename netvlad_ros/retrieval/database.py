@@ -279,8 +279,10 @@ class KeyframeDatabase:
         """Whether keyframes were added or removed since the last save to, or load from, this store."""
         return self._history != (self._known_to(store) or _History())
 
-    def unsaved(self, store: KeyframeStore) -> "Unsaved":
+    def unsaved(self, store: KeyframeStore, is_copy: bool = False) -> "Unsaved":
         """What changed since then, for another thread to save; keyframes may be added meanwhile.
+
+        is_copy: what is known of keyframes is read from where it was before, as this store may be taken away.
 
         Raises DatabaseError if no descriptor was ever seen: there is nothing to save.
         """
@@ -294,10 +296,13 @@ class KeyframeDatabase:
         removed = () if known is None or cleared else now.removed[len(known.removed) :]
         header = StoreHeader(self._database_id, self.fingerprint, self._index.dims)
         data = functools.partial(self._data.known_for, store)
-        added = _blocks(self._index, new, [self._keyframes[each] for each in new], data)
+        added = _blocks(self._index, new, self._keyframes, data)
         before = 0 if known is None or cleared else known.corrections
         changes = Changes(cleared, removed, added, self._data.corrected_since(before))
-        return Unsaved(store, header, changes, now, self._saved, self._data, self._data.unsaved)
+        keeper = None if is_copy else self._data
+        return Unsaved(
+            store, header, changes, now, self._saved, keeper, self._data.unsaved, self._saving
+        )
 
     def save(self, store: KeyframeStore) -> None:
         """Brings a store up to date. Raises DatabaseError; what was stored before is then as it was."""
@@ -396,10 +401,13 @@ class KeyframeDatabase:
     def _thin(self, is_over: Callable[[Keyframe], bool]) -> None:
         """Takes out what the map can do without, of keyframes that are over; later, if somebody is saving."""
         most, gap = self.config.database.max_alike, self.config.candidates.max_keyframe_gap
-        if not most or self._saving.locked():
+        if not most or not self._saving.acquire(blocking=False):
             return
-        for each in self._density.superfluous(most, gap, self._ids.keys(), is_over):
-            self.remove([each])
+        try:
+            for each in self._density.superfluous(most, gap, self._ids.keys(), is_over):
+                self.remove([each])
+        finally:
+            self._saving.release()
 
     def _is_over(self, keyframe: Keyframe) -> bool:
         """Whether its robot did not see it just now."""
@@ -426,7 +434,9 @@ class Unsaved:
 
     history: of the database, with these changes.
     saved:   what the database knows of each store.
-    data:    what it knows of keyframes, and the names of those that the changes have all of.
+    data:    what it knows of keyframes, which then lies in this store; None if it stays where it was.
+    names:   of keyframes of which the changes have all that is known.
+    saving:  held while it is written: no keyframe goes meanwhile.
     """
 
     store: KeyframeStore
@@ -434,17 +444,20 @@ class Unsaved:
     changes: Changes
     history: "_History"
     saved: dict[KeyframeStore, "_History"]
-    data: ImageDataKeeper
+    data: ImageDataKeeper | None
     names: Sequence[tuple[str, int]]
+    saving: threading.Lock
 
     def write(self) -> None:
         """Brings the store up to date; in any thread, once. Raises DatabaseError.
 
         What is on disk is noted at once, as nobody may be left to do it when a node ends.
         """
-        self.store.save(self.header, self.changes)
+        with self.saving:
+            self.store.save(self.header, self.changes)
         self.saved[self.store] = self.history
-        self.data.stored(self.store, self.names)
+        if self.data is not None:
+            self.data.stored(self.store, self.names)
 
 
 def check_descriptor(descriptor: np.ndarray, dims: int | None = None) -> None:
@@ -483,16 +496,15 @@ def check_descriptors(descriptors: np.ndarray, source: object) -> None:
 def _blocks(
     index: VectorIndex,
     ids: list[int],
-    keyframes: list[Keyframe],
+    keyframes: Mapping[int, Keyframe],
     data: Callable[[Iterable[tuple[str, int]]], Iterable[tuple[tuple[str, int], ImageData]]],
 ) -> Iterator[StoredKeyframes]:
+    """Those that are still there when they are wanted."""
     for start in range(0, len(ids), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        yield StoredKeyframes(
-            keyframes[rows],
-            index.vectors(np.array(ids[rows], np.int64)),
-            data(each.name for each in keyframes[rows]),
-        )
+        there = [each for each in ids[start : start + BLOCK_ROWS] if each in keyframes]
+        found = [keyframes[each] for each in there]
+        vectors = index.vectors(np.array(there, np.int64))
+        yield StoredKeyframes(found, vectors, data(each.name for each in found))
 
 
 def _tell_jump(tick: Tick) -> None:

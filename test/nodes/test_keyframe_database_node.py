@@ -16,8 +16,15 @@ import pytest
 from live_nodes import NodeProcess, Start, stamp, stamp_ns
 
 from netvlad_ros.errors import DatabaseError
-from netvlad_ros.msg import GlobalDescriptor, ImageData, KeyframeMatches, LocalFeatures
+from netvlad_ros.msg import (
+    GlobalDescriptor,
+    ImageData,
+    KeyframeMatches,
+    LocalFeatures,
+    LoopClosure,
+)
 from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.srv import MapFile
 from netvlad_ros.store.sqlite_file import LOCK_TIMEOUT_S
 from netvlad_ros.store.sqlite_store import SqliteStore
 
@@ -467,3 +474,95 @@ def test_queries_are_answered_while_a_map_is_saved(
     other.close()
     one.node.until(lambda: stored(path) == 21)
     assert slowest_s < 0.5 * LOCK_TIMEOUT_S
+
+
+def map_file(node: NodeProcess, service: str, path: Path | str) -> MapFile.Response:
+    """What a service with a file name answers."""
+    name = node.topic(f"keyframe_database_node/{service}")
+    answer: MapFile.Response = node.ros.call(MapFile, name, MapFile.Request(path=str(path)))
+    return answer
+
+
+def test_a_map_is_saved_to_a_file_and_loaded_from_it_by_name(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    usual, other = tmp_path / "usual.db", tmp_path / "other.db"
+    one = drive(database__path=str(usual), database__exclude_recent_s=0.0)
+    one.send(with_features(1, 101.0))
+    one.node.until(lambda: one.answers)
+    answer = map_file(one.node, "save_map", other)
+    assert (answer.success, answer.message) == (True, f"1 keyframes saved to {other}")
+    assert not usual.exists()
+    assert one.node.call("save").success
+    assert (stored(usual), stored(other)) == (1, 1)
+    one.send(with_features(2, 103.0))
+    one.node.until(lambda: one.answers[1:])
+    refused = map_file(one.node, "load_map", other)
+    assert not refused.success
+    assert "2 keyframes are not all saved; call ~/save, ~/save_map or ~/reset" in refused.message
+    assert one.node.call("save").success
+    loaded = map_file(one.node, "load_map", other)
+    assert (loaded.success, loaded.message) == (True, f"1 keyframes loaded from {other}")
+    one.send(with_features(3, 105.0))
+    one.node.until(lambda: one.answers[2:])
+    assert one.answers[2].matches[0].data[0].features  # which are in the other file
+    assert one.node.call("save").success
+    assert (stored(usual), stored(other)) == (2, 2)
+
+
+def test_a_name_that_is_no_map_is_refused_with_a_sentence_and_nothing_is_lost(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    one = drive()
+    one.visit(1, 100.0)
+    foreign = tmp_path / "letter.db"
+    foreign.write_text("dear all" * 1000)
+    for service, path, sentence in (
+        ("save_map", "", "path is empty"),
+        ("load_map", "", "path is empty"),
+        ("save_map", tmp_path, "it is a folder"),
+        ("save_map", tmp_path / "absent" / "map.db", "does not exist"),
+        ("save_map", foreign, "the file is something else"),
+        ("load_map", tmp_path / "map.db", "not all saved"),
+    ):
+        answer = map_file(one.node, service, path)
+        assert not answer.success
+        assert sentence in answer.message
+    assert map_file(one.node, "save_map", tmp_path / "map.db").success
+    assert "something else" in map_file(one.node, "load_map", foreign).message
+    assert "no such database" in map_file(one.node, "load_map", tmp_path / "none.db").message
+    assert one.visit(2, 140.0).matches
+    assert foreign.read_text().startswith("dear all")
+
+
+def test_the_same_way_again_does_not_grow_the_map_once_loop_closures_say_so(
+    drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.db"
+    one = drive(
+        database__path=str(path),
+        database__max_alike=1,
+        database__exclude_recent_s=5.0,
+        candidates__min_similarity=0.9,
+    )
+    closures = one.node.ros.publisher(LoopClosure, one.node.topic("loop_closures"))
+    one.node.until(closures.get_subscription_count)
+    for lap in range(2):
+        for number in range(8):
+            answer = one.visit(number, 100.0 * (lap + 1) + number)
+            if lap:
+                match = answer.matches[0].keyframe
+                closures.publish(LoopClosure(query=answer.query, match=match))
+    one.node.until(lambda: one.node.count("keyframes") < 16)
+    assert one.node.end() == 0
+    assert stored(path) == 8
+
+
+def test_a_full_map_says_so_and_is_looked_up(drive: Callable[..., Drive]) -> None:
+    one = drive(database__max_keyframes=2, database__exclude_recent_s=0.0)
+    for number in range(3):
+        answer = one.visit(number, 100.0 + number)
+    assert len(answer.matches) == 2
+    one.node.until(lambda: "the map is full with 2 keyframes" in one.node.output)
+    one.node.until(lambda: one.node.count("looked up") == 1)
+    assert one.node.count("keyframes") == 2
