@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from netvlad_ros.commands.config import add_config_arguments
 from netvlad_ros.commands.values import parse_count
+from netvlad_ros.config import with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError
@@ -23,6 +24,8 @@ from netvlad_ros.maps.folder import export_map, import_map
 from netvlad_ros.maps.info import MapInfo, SessionInfo, map_info
 from netvlad_ros.maps.merging import Merged, merge
 from netvlad_ros.maps.pruning import Surplus, prune
+from netvlad_ros.maps.reextracting import of_bags, of_thumbnails, re_extract
+from netvlad_ros.shipped import HELP
 from netvlad_ros.store.migrations import VERSION
 
 ACTIONS = {
@@ -31,6 +34,7 @@ ACTIONS = {
     "prune": "a map without some keyframes: by session, date, place or number",
     "export": "write a map as a folder that other programs can read",
     "import": "make a map of such a folder",
+    "re-extract": "a map described anew by another model, from its thumbnails or from its bags",
 }
 
 
@@ -282,6 +286,59 @@ def _import(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# --- Re-extract ---------------------------------------------------------------------------------------
+
+
+def _add_re_extract(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        f"{parser.description} Poses, names and all else stay. Of thumbnails, which are small, finer detail "
+        "is lost, and local features would have no points in metres. Keyframes without an image are left "
+        "out. After an interruption, the same command goes on with what OUT.partial has."
+    )
+    parser.add_argument("map", metavar="MAP", type=Path, help="database file")
+    parser.add_argument(
+        "--model", help=f"model file; short for --set extractor.model=MODEL; {HELP}"
+    )
+    parser.add_argument(
+        "--bag",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="BAG",
+        help="bag with images that have the stamps of keyframes; may be repeated; without one, thumbnails",
+    )
+    parser.add_argument("--topic", default="", help="image topic, if the bags have several")
+    parser.add_argument(
+        "--features",
+        action="store_true",
+        help="local features too, as the parameters verification.* say; without, they stay as they are",
+    )
+    _add_output(parser)
+    add_config_arguments(parser)
+
+
+def _re_extract(arguments: argparse.Namespace) -> int:
+    from netvlad_ros.extraction.extractor import NetVLADExtractor
+
+    config = load_config(arguments.config, arguments.set)
+    if arguments.model is not None:
+        config = with_model(config, arguments.model)
+    extractor = NetVLADExtractor(config.extractor.model, config.extractor)
+    source = of_thumbnails(arguments.map)
+    if arguments.bag:
+        source = of_bags(arguments.map, arguments.bag, arguments.topic, config)
+    features = config.verification if arguments.features else None
+    with _progress("describe") as progress:
+        done = re_extract(arguments.map, arguments.output, extractor, source, features, progress)
+    before = f", {done.before} of them before" if done.before else ""
+    print(f"{arguments.output}: {done.described + done.before} keyframes{before}")
+    if done.without:
+        print(f"{done.without} keyframes have no image that can be used and are left out")
+    if not arguments.bag:
+        print("described from thumbnails: what is finer than their pixels is lost")
+    return 0
+
+
 # --- Common -------------------------------------------------------------------------------------------
 
 
@@ -309,6 +366,7 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "prune": _add_prune,
     "export": _add_export,
     "import": _add_import,
+    "re-extract": _add_re_extract,
 }
 _RUNS: dict[str, Callable[[argparse.Namespace], int]] = {
     "info": _info,
@@ -316,4 +374,5 @@ _RUNS: dict[str, Callable[[argparse.Namespace], int]] = {
     "prune": _prune,
     "export": _export,
     "import": _import,
+    "re-extract": _re_extract,
 }

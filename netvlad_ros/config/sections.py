@@ -301,6 +301,13 @@ class VerificationConfig(Section):
     max_features: int = param(
         2000, "How many local features of an image are kept.", ge=50, le=20000
     )
+    thumbnail_px: int = param(
+        320,
+        "Longer side of a small JPEG that is kept of each keyframe, in pixels, to look at and to describe it "
+        "with another model one day; 0 keeps none.",
+        ge=0,
+        le=4096,
+    )
     max_depth_m: float = param(
         40.0, "Points further away than this, in metres, are not measured.", ge=0.1, le=10000.0
     )

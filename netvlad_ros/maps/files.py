@@ -78,13 +78,14 @@ def write_map(path: Path, header: StoreHeader, blocks: Iterable[StoredKeyframes]
             SqliteStore(aside).save(header, Changes(False, (), blocks))
         except DatabaseError as error:
             raise DatabaseError(str(error).replace(str(aside), str(path))) from None
-        _rename(aside, path)
+        rename(aside, path)
 
 
-def _rename(aside: Path, path: Path) -> None:
-    """Raises DatabaseError if somebody else was quicker."""
+def rename(aside: Path, path: Path) -> None:
+    """A file that is complete takes its name. Raises DatabaseError if somebody else was quicker."""
     try:
         os.link(aside, path)
+        aside.unlink()
     except FileExistsError:
         refuse_existing(path)
     except OSError:  # a disk without hard links

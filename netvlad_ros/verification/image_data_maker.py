@@ -4,6 +4,7 @@
 from collections import deque
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from netvlad_ros.config import VerificationConfig
@@ -17,6 +18,7 @@ from netvlad_ros.verification.sensors import NO_SENSORS, Sensors
 
 # Points are triangulated from so many keyframes before; the earliest one has the longest baseline.
 KEYFRAMES_BEFORE = 3
+THUMBNAIL_QUALITY = 85  # of a JPEG, 0 to 100
 
 
 class ImageDataMaker:
@@ -40,7 +42,8 @@ class ImageDataMaker:
             features = self._extractor.extract(image)
             if camera is not None:
                 features = self._with_points(features, image, camera, sensors)
-        data = ImageData(features, camera, sensors.odometry)
+        thumbnail = _thumbnail(image, self.config.thumbnail_px)
+        data = ImageData(features, camera, sensors.odometry, thumbnail=thumbnail)
         self._before.append(data)
         return data
 
@@ -75,6 +78,19 @@ class ImageDataMaker:
         if not np.isfinite(points_m).any():
             return features
         return replace(features, points_m=points_m, points_from="motion")
+
+
+def _thumbnail(image: np.ndarray, side_px: int) -> bytes | None:
+    """A JPEG whose longer side is not longer than this; None if that is 0."""
+    if not side_px:
+        return None
+    scale = side_px / max(image.shape[:2])
+    if scale < 1:
+        size = [max(1, round(scale * side)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    ordered = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    _, jpeg = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
+    return jpeg.tobytes()
 
 
 def _camera_motion(before: ImageData, camera: CameraModel, sensors: Sensors) -> np.ndarray | None:
