@@ -149,7 +149,7 @@ class DatabaseConfig(Section):
     )
     max_alike: int = param(
         0,
-        "How many keyframes of one place that look alike are kept, one a session: a new one that matches so "
+        "How many keyframes of one place that look alike are kept, one a lap: a new one that matches so "
         "many by similarity alone goes once the robot has left, if loop closures say that it is the place. "
         "Other light stays, and what is the only one of its place. 0 keeps all.",
         ge=0,

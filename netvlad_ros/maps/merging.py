@@ -128,6 +128,7 @@ def _edges(
     replay = Replay(KeyframeDatabase.load(store, looking), store, looking)
     header, blocks = open_map(second)
     numbers = itertools.count()
+    looked_up: dict[Name, ImageData] = {}  # as some closures are reported late
     every = max(1, -(-SqliteStore(second, read_only=True).count() // MAX_LOOKED_UP))
     for block in told(blocks, progress):
         known = known_of(block)
@@ -138,8 +139,11 @@ def _edges(
             if keyframe.name in in_both:
                 yield from _known(edge_of_same(store.read_data(keyframe.name), data))
             elif next(numbers) % every == 0:
+                looked_up[keyframe.name] = replace(data, features=None, thumbnail=None)
                 found = replay.closures(keyframe, descriptor, data, header.fingerprint)
-                yield from itertools.chain(*(_known(edge_of(each, data)) for each in found))
+                yield from itertools.chain(
+                    *(_known(edge_of(each, looked_up[each.query.name])) for each in found)
+                )
 
 
 def _known(edge: Edge | None) -> list[Edge]:

@@ -37,7 +37,7 @@ class Surplus:
 
     sessions:      UUIDs of sessions, or how they begin.
     before_ns:     keyframes with earlier stamps.
-    alike:         how many keyframes of one place that look alike stay, one a session; 0: all.
+    alike:         how many keyframes of one place that look alike stay, one a lap; 0: all.
     max_keyframes: how many stay in all; 0: all. Of each drive those go that look most like a neighbour.
     """
 

@@ -16,7 +16,7 @@ MAX_CLOSURES = 1000
 class Density:
     """Remembers what new keyframes look like and which loop closures there are, until they are decided on.
 
-    A keyframe can go if the map has enough others of its place that look alike, one a session. They were
+    A keyframe can go if the map has enough others of its place that look alike, one a lap. They were
     recognised in each other by a single look, and a loop closure of the same two drives, at most some
     keyframes away, says that it is the place, and not another one that looks the same. Where no closure is,
     or in another light, it stays. Older keyframes never go: their drives stay whole.
@@ -46,12 +46,12 @@ class Density:
         """
         while self._undecided and is_over(self._undecided[0][0]):
             keyframe, alike = self._undecided.popleft()
-            sessions = {
-                each.session.uuid
-                for each in alike
-                if each.name in there and self._are_one_place(keyframe, each, gap)
-            }
-            if keyframe.name in there and len(sessions) >= most and self._can_go(keyframe, there):
+            others: list[Keyframe] = []  # without neighbours of each other
+            for each in alike:
+                is_new = each.name in there and not any(are_near(each, o, gap) for o in others)
+                if is_new and self._are_one_place(keyframe, each, gap):
+                    others.append(each)
+            if keyframe.name in there and len(others) >= most and self._can_go(keyframe, there):
                 yield keyframe
 
     def _are_one_place(self, query: Keyframe, match: Keyframe, gap: int) -> bool:
@@ -68,7 +68,7 @@ class Density:
         links = [
             (one, other.session.uuid)
             for one, other in self._closures
-            if one.session == keyframe.session and {one.name, other.name} <= there
+            if one.session == keyframe.session != other.session and {one.name, other.name} <= there
         ]
         own = {uuid for one, uuid in links if one == keyframe}
         if own <= {uuid for one, uuid in links if one != keyframe}:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
 from made_up_maps import SECOND, content, seen, view
 from made_up_views import standing
 
@@ -21,7 +22,7 @@ PLACES = range(20)
 class Robot:
     """Drives along places, one in two seconds; loop closures are as a test says."""
 
-    def __init__(self, alike: int = 1, **values: float) -> None:
+    def __init__(self, alike: int = 1, lap_s: int = 10_000, **values: float) -> None:
         config = {
             "database.max_alike": alike,
             "database.sequence_length": 1,
@@ -31,7 +32,7 @@ class Robot:
         given = {f"database.{name}": value for name, value in values.items()}
         self.database = KeyframeDatabase(from_values(config | given))
         self.places: dict[tuple[str, int], int] = {}
-        self._laps = 0
+        self._laps, self._lap_s = 0, lap_s
 
     def lap(
         self, places: Sequence[int] = PLACES, light: int = 0, closed: Iterable[int] = PLACES
@@ -40,7 +41,7 @@ class Robot:
         self._laps += 1
         queries = []
         for number, place in enumerate(places):
-            stamp_ns = (10_000 * self._laps + 2 * number) * SECOND
+            stamp_ns = (self._lap_s * self._laps + 2 * number) * SECOND
             query = self.database.observe(
                 view(place, self._laps, light), stamp_ns, "model", choice=Choice.KEYFRAME
             )
@@ -68,11 +69,13 @@ def test_the_same_way_again_leaves_the_first_lap_once_the_robot_has_left() -> No
     assert robot.database.keyframes == first
 
 
-def test_so_many_of_a_place_stay_one_a_session() -> None:
-    robot = Robot(alike=3)
+@pytest.mark.parametrize("lap_s", [10_000, 60])
+def test_so_many_of_a_place_stay_one_a_lap_in_one_session_too(lap_s: int) -> None:
+    robot = Robot(alike=3, lap_s=lap_s)
     for _ in range(6):
         robot.lap()
     robot.database.settle()
+    assert len({each.session for each in robot.database.keyframes}) == (3 if lap_s > 3600 else 1)
     assert sorted(robot.kept) == sorted([*PLACES] * 3)
 
 
