@@ -123,7 +123,12 @@ def _edges(
     first: Path, second: Path, in_both: set[Name], config: Config, progress: Progress
 ) -> Iterator[Edge]:
     """Between the corrected poses of two maps, by keyframes that both have and by loop closures."""
-    looking = replace(config, database=replace(config.database, mode=LOCALISATION))
+    # Whether closures agree is asked of all of them together.
+    looking = replace(
+        config,
+        database=replace(config.database, mode=LOCALISATION),
+        closures=replace(config.closures, min_agreeing=0),
+    )
     store = SqliteStore(first, read_only=True)
     replay = Replay(KeyframeDatabase.load(store, looking), store, looking)
     header, blocks = open_map(second)

@@ -19,12 +19,14 @@ class Density:
     A keyframe can go if the map has enough others of its place that look alike, one a lap. They were
     recognised in each other by a single look, and a loop closure of the same two drives, at most some
     keyframes away, says that it is the place, and not another one that looks the same. Where no closure is,
-    or in another light, it stays. Older keyframes never go: their drives stay whole.
+    or in another light, it stays, and so does the last closure between two sessions, without which the pose
+    graph of what is kept would fall apart. Older keyframes never go: their drives stay whole.
     """
 
     def __init__(self) -> None:
         self._undecided: deque[tuple[Keyframe, Sequence[Keyframe]]] = deque()
         self._closures: deque[tuple[Keyframe, Keyframe]] = deque(maxlen=MAX_CLOSURES)
+        self._last_links: list[Keyframe] = []  # that stay, unless all else of their sessions goes
 
     def came(self, keyframe: Keyframe, alike: Sequence[Keyframe]) -> None:
         """The next keyframe, and those that look like it, as far as its robot did not just see them."""
@@ -46,13 +48,26 @@ class Density:
         """
         while self._undecided and is_over(self._undecided[0][0]):
             keyframe, alike = self._undecided.popleft()
-            others: list[Keyframe] = []  # without neighbours of each other
-            for each in alike:
-                is_new = each.name in there and not any(are_near(each, o, gap) for o in others)
-                if is_new and self._are_one_place(keyframe, each, gap):
-                    others.append(each)
-            if keyframe.name in there and len(others) >= most and self._can_go(keyframe, there):
+            if keyframe.name not in there or self._others(keyframe, alike, gap, there) < most:
+                continue
+            if self._is_last_link(keyframe, there):
+                self._last_links.append(keyframe)
+            else:
                 yield keyframe
+        if not self._undecided:
+            links, self._last_links = self._last_links, []
+            yield from (each for each in links if _is_alone(each, there))
+
+    def _others(
+        self, keyframe: Keyframe, alike: Sequence[Keyframe], gap: int, there: AbstractSet[Name]
+    ) -> int:
+        """How many of those that look alike are of its place, without neighbours of each other."""
+        found: list[Keyframe] = []
+        for each in alike:
+            is_new = each.name in there and not any(are_near(each, one, gap) for one in found)
+            if is_new and self._are_one_place(keyframe, each, gap):
+                found.append(each)
+        return len(found)
 
     def _are_one_place(self, query: Keyframe, match: Keyframe, gap: int) -> bool:
         return any(
@@ -60,18 +75,18 @@ class Density:
             for one, other in self._closures
         )
 
-    def _can_go(self, keyframe: Keyframe, there: AbstractSet[Name]) -> bool:
-        """Whether its session keeps a closure with each session that it has one with, or goes altogether.
-
-        So the pose graph of what is kept does not fall apart.
-        """
+    def _is_last_link(self, keyframe: Keyframe, there: AbstractSet[Name]) -> bool:
+        """Whether its session has no other closure with a session that it has one with."""
         links = [
             (one, other.session.uuid)
             for one, other in self._closures
             if one.session == keyframe.session != other.session and {one.name, other.name} <= there
         ]
         own = {uuid for one, uuid in links if one == keyframe}
-        if own <= {uuid for one, uuid in links if one != keyframe}:
-            return True
-        session = keyframe.session.uuid
-        return not any(each[0] == session and each != keyframe.name for each in there)
+        return not own <= {uuid for one, uuid in links if one != keyframe}
+
+
+def _is_alone(keyframe: Keyframe, there: AbstractSet[Name]) -> bool:
+    """Whether it is all that is left of its session."""
+    uuid, _ = keyframe.name
+    return not any(each[0] == uuid and each != keyframe.name for each in there)

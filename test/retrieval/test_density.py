@@ -100,8 +100,7 @@ def test_a_closure_a_few_keyframes_away_is_enough() -> None:
     robot.lap()
     robot.lap(closed=[3, 10, 16])
     robot.database.settle()
-    # The last of the three stays, as others of its drive still might have when it was decided on.
-    assert len(robot.database) == 20 + 1
+    assert len(robot.database) == 20
 
 
 def test_a_closure_of_other_drives_or_far_away_is_not() -> None:
