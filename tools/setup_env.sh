@@ -151,6 +151,8 @@ PTH
 }
 
 install_this_package() {
+  local made_from
+  made_from=$(build)   # files may change meanwhile, which wants another build
   local tree=$venv/build/netvlad_ros
   say "3/3 generating, compiling and installing the messages, linking the sources (about a minute)"
   rm -f "$venv/.build"
@@ -163,7 +165,7 @@ install_this_package() {
   ) >"$log" 2>&1 || fail_with_log "this package could not be built"
   drop_links_to_removed_files
   "$venv/bin/python" -c 'import rclpy, netvlad_ros.msg' >"$log" 2>&1 || fail_with_log "the built messages can't be imported"
-  set_done build
+  echo "$made_from" >"$venv/.build"
 }
 
 drop_links_to_removed_files() {
