@@ -56,6 +56,11 @@ class GraphReport:
     def sentences(self) -> list[str]:
         """What came out, in words."""
         said = [f"pose graph: {self.solution.in_words}"]
+        if not self.keyframes:
+            said.append(
+                "no keyframe has both a corrected pose and odometry, so there is no trajectory; record "
+                "nav_msgs/Odometry too, or name its topic"
+            )
         for reason, count in Counter(self.solution.rejected.values()).most_common():
             said.append(f"left out {plural(count, 'closure')}: {reason}")
         if self.ate_m is not None:
@@ -83,7 +88,8 @@ def graph_report(
     log: DetectionLog, config: Config, solution: Solution, truth: Truth | None = None
 ) -> GraphReport:
     """A solution beside odometry and truth."""
-    keyframes, rows = [], []
+    keyframes: list[Keyframe] = []
+    ways: list[list[np.ndarray]] = [[], [], []]  # odometry, corrected, truth
     for each in log.keyframes:
         keyframe, data = each.query.keyframe, each.query.data
         pose = solution.poses.get(keyframe.name)
@@ -92,20 +98,15 @@ def graph_report(
             continue
         mount = np.eye(4) if true is None else _seen_by_truth(true, data)
         keyframes.append(keyframe)
-        rows.append(
-            [
-                of_pose(data.odometry) @ mount,
-                pose @ mount,
-                *([] if true is None else [of_pose(true)]),
-            ]
-        )
+        ways[0].append(of_pose(data.odometry) @ mount)
+        ways[1].append(pose @ mount)
+        ways[2].append(np.eye(4) if true is None else of_pose(true))
     stamps_ns = np.array([keyframe.stamp_ns for keyframe in keyframes], np.int64)
-    poses = np.array(rows).reshape(len(rows), -1, 4, 4)
-    ways = [Trajectory(stamps_ns, way) for way in poses.transpose(1, 0, 2, 3)] if rows else []
-    none = Trajectory(stamps_ns, np.zeros((0, 4, 4)))
-    ways += [none] * (2 - len(ways))
+    odometry, corrected, real = (
+        Trajectory(stamps_ns, np.array(way).reshape(-1, 4, 4)) for way in ways
+    )
     return GraphReport(
-        log, config, solution, keyframes, ways[0], ways[1], ways[2] if len(ways) > 2 else None
+        log, config, solution, keyframes, odometry, corrected, None if truth is None else real
     )
 
 

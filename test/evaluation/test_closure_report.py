@@ -4,73 +4,23 @@
 import csv
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from made_up_extractors import MadeUpExtractor
-from made_up_views import Scene
+from made_up_drives import AGAIN, SECOND, made_up_drive
 
-from netvlad_ros.config import CandidateConfig, ClosureConfig, Config, DatabaseConfig
 from netvlad_ros.evaluation.closure_picture import choose_closures
 from netvlad_ros.evaluation.closure_report import write_closures
 from netvlad_ros.evaluation.detection_log import DetectionLog
-from netvlad_ros.evaluation.detections import ImageDetection
 from netvlad_ros.evaluation.results import Results
-from netvlad_ros.image_data import ImageData
-from netvlad_ros.retrieval.loop_detector import LoopDetector
-from netvlad_ros.verification.rigid import exp, rigid, rotation_of
-
-SECOND = 1_000_000_000
-CONFIG = Config(
-    candidates=CandidateConfig(min_similarity=0.9, max_keyframe_gap=0),
-    database=DatabaseConfig(exclude_recent_s=2.0, sequence_length=1),
-    closures=ClosureConfig(min_agreeing=0),
-)
-# Three places, then the first two again, of which only one looks the same; where odometry has the base.
-PLACES = (0, 1, 2, 0, 1)
-AGAIN = exp(np.array([0.5, -0.2, 0.0, 0.0, 0.0, 0.2]))
-BASES = [
-    np.eye(4),
-    rigid(np.eye(3), np.array([20.0, 0, 0])),
-    rigid(np.eye(3), np.array([40.0, 0, 0])),
-]
-SCENES = (Scene(0), Scene(1), Scene(2), Scene(0), Scene(3))
-
-
-class Places(MadeUpExtractor):
-    """Takes the grey value of an image for the place that it shows."""
-
-    dims = 3
-
-    def extract(self, image: np.ndarray) -> np.ndarray:
-        return np.eye(3, dtype=np.float32)[image[0, 0]]
-
-
-def results(with_odometry: bool = True, mounted: bool = True) -> Results:
-    extractor, log = Places(), DetectionLog()
-    detector = LoopDetector(extractor, CONFIG)
-    bases = [*BASES, AGAIN, BASES[1]]
-    for number, (place, base, scene) in enumerate(zip(PLACES, bases, SCENES, strict=True), start=1):
-        image = np.full((480, 640), place, np.uint8)
-        # Each scene is in front of its own place.
-        local = base if place == 0 else np.eye(4)
-        data = scene.seen_from(local, odometry=base if with_odometry else None)
-        if not mounted:
-            assert data.camera is not None
-            data = replace(data, camera=replace(data.camera, base_from_camera=None))
-        detection = detector.process_descriptor(
-            extractor.extract(image), number * SECOND, data=partial(ImageData, **vars(data))
-        )
-        log.add(ImageDetection(number, image, detection))
-    return Results(log, CONFIG, "made-up", "/camera")
+from netvlad_ros.verification.rigid import rigid, rotation_of
 
 
 @pytest.fixture(scope="module")
 def found() -> Results:
-    return results()
+    return made_up_drive()
 
 
 @pytest.fixture(scope="module")
@@ -152,14 +102,14 @@ def test_the_g2o_file_has_keyframes_odometry_and_closures(folder: Path) -> None:
 
 
 def test_without_odometry_there_are_closures_only(tmp_path: Path) -> None:
-    write_closures(tmp_path, results(with_odometry=False))
+    write_closures(tmp_path, made_up_drive(with_odometry=False))
     vertices, edges = g2o(tmp_path)
     assert all(not pose[:6].any() for pose in vertices.values())
     assert list(edges) == [(0, 3)]
 
 
 def test_odometry_of_a_base_is_left_out_where_edges_are_of_the_camera(tmp_path: Path) -> None:
-    write_closures(tmp_path, results(mounted=False))
+    write_closures(tmp_path, made_up_drive(mounted=False))
     _, edges = g2o(tmp_path)
     assert list(edges) == [(0, 3)]
 
@@ -192,7 +142,7 @@ def test_a_replay_without_closures_has_all_files_too(tmp_path: Path, found: Resu
 
 
 def test_the_files_are_the_same_in_each_run(tmp_path: Path, folder: Path) -> None:
-    again = write_closures(tmp_path, results())
+    again = write_closures(tmp_path, made_up_drive())
     assert [path.read_bytes() for path in again] == [
         (folder / path.name).read_bytes() for path in again
     ]
