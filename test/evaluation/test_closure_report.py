@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_up_drives import AGAIN, SECOND, made_up_drive
+from three_places import AGAIN, SECOND, made_up_drive
 
 from netvlad_ros.evaluation.closure_picture import choose_closures
 from netvlad_ros.evaluation.closure_report import write_closures
