@@ -33,7 +33,7 @@ format: setup  ## sort imports, fix what can be fixed, format
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-demo: setup  ## the three ROS 2 nodes find places again, by night, in a town rendered for it
+demo: setup  ## the ROS 2 nodes close loops between day and night in a rendered town, and draw its map
 	@$(BIN)/python -m demo $(ARGS)
 
 benchmark: setup  ## measure speed and memory on this machine
