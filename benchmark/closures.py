@@ -139,6 +139,8 @@ def _judged(shots: Sequence[_Shot], source: str, extractor: Extractor) -> _Judge
     detector = LoopDetector(extractor, from_values({}))
     judged = _Judged()
     seen: dict[tuple[str, int], _Shot] = {}
+    places: set[tuple[str, int]] = set()
+    closed: set[tuple[str, int]] = set()
     for shot in shots:
         began_s = time.perf_counter()
         data = partial(detector.data_of, shot.image, shot.sensors[source])
@@ -146,14 +148,14 @@ def _judged(shots: Sequence[_Shot], source: str, extractor: Extractor) -> _Judge
         if detection.query is None or detection.closures is None:
             continue
         judged.select_ms.append(1e3 * (time.perf_counter() - began_s))
-        is_place = any(_shows_the_place(shot, other) for other in seen.values())
-        right = [
-            _judge(judged, closure, seen[closure.match.keyframe.name], shot, source)
-            for closure in detection.closures.closures
-        ]
+        if any(_shows_the_place(shot, other) for other in seen.values()):
+            places.add(detection.query.keyframe.name)
         seen[detection.query.keyframe.name] = shot
-        judged.places += is_place
-        judged.closed += is_place and any(right)
+        for closure in detection.closures.closures:  # also of keyframes before, which had to wait
+            match, query = seen[closure.match.keyframe.name], seen[closure.query.name]
+            if _judge(judged, closure, match, query, source):
+                closed.add(closure.query.name)
+    judged.places, judged.closed = len(places), len(places & closed)
     return judged
 
 

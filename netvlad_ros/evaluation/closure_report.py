@@ -18,6 +18,7 @@ from netvlad_ros.evaluation.results import Results
 from netvlad_ros.image_data import ImageData
 from netvlad_ros.keyframe import Keyframe, Match
 from netvlad_ros.retrieval.closures import Closure
+from netvlad_ros.retrieval.stages import Verdict
 from netvlad_ros.verification.geometry import Geometry
 from netvlad_ros.verification.motion import Motion
 from netvlad_ros.verification.rigid import quaternion_of
@@ -74,9 +75,7 @@ def _json(results: Results) -> str:
         "config": config_values(results.config),
         "covariance": COVARIANCE_MEANS,
         "fingerprint": results.fingerprint,
-        "rejections": [
-            rejection for keyframe in log.keyframes for rejection in _rejections(keyframe, log)
-        ],
+        "rejections": [_rejection(*each, log) for each in log.rejections],
         "summary": results.closures_in_words,
         "topic": results.topic,
     }
@@ -95,23 +94,21 @@ def _closure(closure: Closure, log: DetectionLog) -> dict[str, Any]:
     }
 
 
-def _rejections(keyframe: LoggedKeyframe, log: DetectionLog) -> list[dict[str, Any]]:
-    found = keyframe.closures
-    return [
-        {
-            "match": log.position(match.keyframe),
-            "query": log.position(keyframe.query.keyframe),
-            **_scores(match),
-            "decision": verdict.decision.name.lower(),
-            "stage": verdict.stage,
-            "value": rounded(verdict.value),
-            "limit": rounded(verdict.limit),
-            "method": found.geometries[match.keyframe.name].method,
-            "inliers": found.geometries[match.keyframe.name].inliers,
-        }
-        for match in keyframe.query.matches
-        if (verdict := found.rejections.get(match.keyframe.name)) is not None
-    ]
+def _rejection(
+    keyframe: LoggedKeyframe, match: Match, verdict: Verdict, log: DetectionLog
+) -> dict[str, Any]:
+    geometry = keyframe.closures.geometries[match.keyframe.name]
+    return {
+        "match": log.position(match.keyframe),
+        "query": log.position(keyframe.query.keyframe),
+        **_scores(match),
+        "decision": verdict.decision.name.lower(),
+        "stage": verdict.stage,
+        "value": rounded(verdict.value),
+        "limit": rounded(verdict.limit),
+        "method": geometry.method,
+        "inliers": geometry.inliers,
+    }
 
 
 def _keyframe(keyframe: Keyframe, data: ImageData, log: DetectionLog) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from netvlad_ros.keyframe import Keyframe, Match
 from netvlad_ros.retrieval.closures import Closure, ClosureSelection
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.selection import Selection
+from netvlad_ros.retrieval.stages import Verdict
 
 THUMBNAIL_WIDTH_PX = 320
 
@@ -115,6 +116,18 @@ class DetectionLog:
     def closures(self) -> list[Closure]:
         """In the order in which they were found."""
         return [closure for each in self.keyframes for closure in each.closures.closures]
+
+    @property
+    def rejections(self) -> list[tuple[LoggedKeyframe, Match, Verdict]]:
+        """The matches that were compared and are no closures, not even late ones, with what decided."""
+        closed = {(each.query.name, each.match.keyframe.name) for each in self.closures}
+        return [
+            (each, match, verdict)
+            for each in self.keyframes
+            for match in each.query.matches
+            if (verdict := each.closures.rejections.get(match.keyframe.name)) is not None
+            and (each.query.keyframe.name, match.keyframe.name) not in closed
+        ]
 
     def position(self, keyframe: Keyframe) -> int:
         """Which of the keyframes this is, from 0; unlike its name the same in each run."""

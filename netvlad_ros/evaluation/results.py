@@ -79,11 +79,10 @@ class Results:
             return "no match was compared by geometry: none has local features"
         stopped = Counter(
             f"{'held' if verdict.decision == Decision.HOLD else 'rejected'} by {verdict.stage} {{}}"
-            for each in selections
-            for verdict in each.rejections.values()
+            for _, _, verdict in self.log.rejections
         )
         gates = ", ".join(gate.format(count) for gate, count in stopped.most_common())
-        queries = sum(bool(each.closures) for each in selections)
+        queries = len({each.query.name for each in self.log.closures})
         return (
             f"keyframes with loop closures: {queries} ({len(self.log.closures)} of {compared} matches that "
             f"were compared by geometry{f'; {gates}' if gates else ''})"
