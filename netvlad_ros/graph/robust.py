@@ -86,8 +86,20 @@ def _optimized(gtsam: Any, graph: Any, guess: Any, taken: int) -> tuple[Any, np.
     params.setKnownInliers(list(range(taken)))
     optimizer = gtsam.GncLMOptimizer(graph, guess, params)
     optimizer.setInlierCostThresholdsAtProbability(INLIER_PROBABILITY)
+    optimizer.setWeights(_first_weights(graph, guess, taken, optimizer.getInlierCostThresholds()))
     found = optimizer.optimize()
     return found, optimizer.getWeights()
+
+
+def _first_weights(graph: Any, guess: Any, taken: int, limits: np.ndarray) -> np.ndarray:
+    """The less, the further a closure is from the guess: one that is far off would else bend all others.
+
+    limits: what each factor costs at most if it is right.
+    """
+    costs = np.array([graph.at(each).error(guess) for each in range(graph.size())])
+    weights = limits / np.maximum(costs, limits)
+    weights[:taken] = 1.0
+    return weights
 
 
 def _noise(gtsam: Any, motion: Motion) -> Any:
