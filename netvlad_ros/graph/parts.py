@@ -91,22 +91,23 @@ def placed(
 
     first: the parts whose place is known.
     """
-    found = dict(first)
-    left = [c for c in closures if part_of[c.names[0]] is not part_of[c.names[1]]]
-    while left:
-        guesses, later = defaultdict(list), []
-        for closure in left:
+    found, last = dict(first), list(first)
+    leading: dict[Part, list[GraphClosure]] = defaultdict(list)
+    for closure in closures:
+        match, query = (part_of[name] for name in closure.names)
+        if match is not query:
+            leading[match].append(closure)
+            leading[query].append(closure)
+    while last:
+        guesses = defaultdict(list)
+        for closure in (closure for part in last for closure in leading[part]):
             match, query = (part_of[name] for name in closure.names)
-            if match in found and query not in found:
+            if query not in found:
                 guesses[query].append(_guess(closure, match, query, found[match]))
-            elif query in found and match not in found:
-                guesses[match].append(_guess_back(closure, match, query, found[query]))
             elif match not in found:
-                later.append(closure)
-        if not guesses:
-            break
+                guesses[match].append(_guess_back(closure, match, query, found[query]))
         found |= {part: _of_most(each) for part, each in guesses.items()}
-        left = later
+        last = list(guesses)
     return found
 
 
