@@ -100,8 +100,14 @@ class PoseGraph:
         motion = geometry.metric
         if motion is None:
             return f"the closure of keyframe {query} with {match} has no pose in metres"
+        if match.name == query.name:
+            return f"the closure of keyframe {query} is with itself"
         if not (np.isfinite(motion.matrix).all() and np.isfinite(motion.covariance).all()):
             return f"the closure of keyframe {query} with {match} is not a number"
+        if np.linalg.eigvalsh(motion.covariance)[0] <= 0:
+            return (
+                f"the closure of keyframe {query} with {match} has a variance that is not positive"
+            )
         closure = GraphClosure(match, query, motion, geometry.frame)
         self._closures[closure.names] = closure
         return ""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Keyframes come to where closures and odometry put them, whatever wrong closures say."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from made_up_drives import LAP, ODOMETRY, TRUTH, pose_of
@@ -87,6 +89,18 @@ def test_one_wrong_closure_in_five_bends_nothing():
         np.testing.assert_allclose(solution.poses[name], pose, atol=0.05)
 
 
+@pytest.mark.parametrize("off_m", [100.0, 1e5])
+def test_one_closure_that_is_far_off_takes_no_other_out(off_m: float):
+    graph = PoseGraph()
+    driven(graph, ODOMETRY)
+    for number in range(0, LAP, 2):
+        close(graph, number, LAP + number)
+    close(graph, 7, LAP + 9, np.array([off_m, 0, 0, 0, 0, 0]))
+    solution = graph.solve()
+    assert [c.match.number for c in solution.rejected] == [7]
+    assert len(solution.used) == LAP // 2
+
+
 def test_a_closure_before_its_keyframes_waits_for_them():
     graph = PoseGraph()
     close(graph, 0, LAP)
@@ -167,6 +181,29 @@ def test_what_is_not_a_number_is_refused_with_a_sentence():
     odometry = Pose("odom", "base", np.full(3, np.nan), np.array([0, 0, 0, 1.0]))
     assert "not a number" in graph.add_keyframe(keyframe(0), ImageData(odometry=odometry))
     assert [each.number for each in graph.solve().unconnected] == [0]
+
+
+def test_what_is_no_closure_is_refused_with_a_sentence():
+    graph, moved = PoseGraph(), np.eye(4)
+    assert "with itself" in graph.add_closure(keyframe(1), keyframe(1), geometry(moved))
+    for covariance in (np.zeros((6, 6)), np.diag([1.0, 1, 1, 1, 1, -1])):
+        wrong = Geometry(match_from_query=Motion(moved, covariance), frame=BASE)
+        assert "variance" in graph.add_closure(keyframe(0), keyframe(1), wrong)
+    driven(graph, TRUTH[:3])
+    assert len(graph.solve().poses) == 3
+
+
+def test_a_thousand_drives_in_a_row_are_placed_one_by_the_other():
+    graph, sessions = PoseGraph(), [Session(f"{number:032x}") for number in range(1000)]
+    for session in sessions:
+        driven(graph, TRUTH[:1], session)
+    for before, session in pairwise(sessions):
+        graph.add_closure(keyframe(0, before), keyframe(0, session), geometry(TRUTH[1]))
+    solution = graph.solve()
+    assert len(solution.used) == 999
+    np.testing.assert_allclose(
+        solution.poses[sessions[-1].uuid, 0], np.linalg.matrix_power(TRUTH[1], 999), atol=1e-3
+    )
 
 
 def test_level_odometry_keeps_its_roll_and_pitch():
