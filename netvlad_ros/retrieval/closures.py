@@ -422,7 +422,8 @@ def verdict_of(match: Match, closures: ClosureSelection) -> Verdict:
     name = match.keyframe.name
     if name in closures.rejections:
         return closures.rejections[name]
-    for closure in closures.closures:  # those of this query come first
+    # Others may be of an earlier query with the same match; those of this query come first.
+    for closure in closures.closures if name in closures.geometries else ():
         if closure.match.keyframe.name == name:
             return closure.verdicts[-1]
     reason = "it was not compared, as it came without local features (database.matches_with_data)"

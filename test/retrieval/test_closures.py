@@ -13,7 +13,7 @@ from netvlad_ros.config import ClosureConfig, Config
 from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.image_data import NOTHING_KNOWN, ImageData
 from netvlad_ros.keyframe import Keyframe, Match, Session
-from netvlad_ros.retrieval.closures import ClosureSelection, ClosureSelector
+from netvlad_ros.retrieval.closures import ClosureSelection, ClosureSelector, verdict_of
 from netvlad_ros.retrieval.query import Query
 from netvlad_ros.retrieval.stages import Decision
 from netvlad_ros.verification.geometry import CAMERA_OPTICAL
@@ -295,6 +295,18 @@ def test_closures_wait_until_others_agree(drive: Drive) -> None:
                     *(number, 2),
                 )
     assert [each.query.number for each in selection.closures] == [5, 3, 4]
+
+
+def test_a_late_closure_says_nothing_of_the_same_match_of_this_query(drive: Drive) -> None:
+    drive.selector.config = Config(closures=ClosureConfig(min_agreeing=1))
+    for y_m in (0.0, 0.5):
+        drive.add(at(standing(0, y_m)))
+    drive.add(at(standing()), [drive.match(0)])
+    uncompared = replace(drive.match(0), data=ImageData(odometry=drive.data[0].odometry))
+    selection = drive.add(at(standing(0, 0.5)), [drive.match(1), uncompared])
+    assert [each.query.number for each in selection.closures] == [3, 2]
+    assert verdict_of(drive.match(1), selection).decision == Decision.PASS
+    assert "was not compared" in verdict_of(uncompared, selection).reason
 
 
 def test_neighbours_of_one_place_give_one_closure(drive: Drive) -> None:
