@@ -173,11 +173,11 @@ def _of_heading(
     per_turn = config.drift_rad_per_rad * yaws_rad
     at_random = config.drift_rad_per_rad * np.sqrt(np.abs(yaws_rad))
     moved_m = [
-        per_metre @ np.abs(across),
-        per_turn @ across,
+        _weighed(per_metre, np.abs(across)),
+        _weighed(per_turn, across),
         np.linalg.norm(at_random[:, None] * across, axis=0),
     ]
-    turned = [per_metre.sum(), per_turn.sum(), np.linalg.norm(at_random)]
+    turned = [per_metre.sum(), per_turn.sum(), np.sqrt((at_random**2).sum())]
     return np.append(np.linalg.norm(moved_m, axis=0), 0.0), float(np.linalg.norm(turned))
 
 
@@ -189,7 +189,12 @@ def _of_rotation(
     x_m, y_m, z_m = np.abs(away_m).T
     # A turn moves what is away along two axes by the third; it moves nothing along its own.
     across = np.column_stack([np.hypot(y_m, z_m), np.hypot(x_m, z_m), np.hypot(x_m, y_m)])
-    return drift_rad @ across, float(drift_rad.sum())
+    return _weighed(drift_rad, across), float(drift_rad.sum())
+
+
+def _weighed(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """weights @ rows, without BLAS, which starts threads for ten thousand of them: ten times the time."""
+    return np.einsum("i,ij->j", weights, rows)
 
 
 def has_covariance(pose: Pose) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The odometry of a long drive is compared as fast as that of a short one."""
 
+import time
 import timeit
 
 import numpy as np
@@ -11,10 +12,11 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.verification.odometry import OdometryTrack
 
 
-def test_a_drive_of_five_thousand_keyframes_is_compared_within_a_millisecond() -> None:
+def test_a_drive_of_twenty_thousand_keyframes_is_compared_within_two_milliseconds() -> None:
     track, config = OdometryTrack(), OdometryConfig()
-    for number, angle in enumerate(np.linspace(0, 20 * np.pi, 5_000)):
+    for number, angle in enumerate(np.linspace(0, 80 * np.pi, 20_000)):
         base = standing(50 * np.sin(angle), -50 * np.cos(angle), np.degrees(angle))
         track.add(number, number * NANOSECONDS, pose(base))
-    took_s = timeit.repeat(lambda: track.between(0, 4_999, config), number=1, repeat=50)
-    assert min(took_s) < 1e-3
+    # Of all threads: BLAS would start some.
+    timer = timeit.Timer(lambda: track.between(0, 19_999, config), timer=time.process_time)
+    assert min(timer.repeat(number=1, repeat=50)) < 2e-3
