@@ -164,9 +164,10 @@ def _of_bag(
             if keyframe is None:
                 continue
             by_stamp[stamp_ns].remove(keyframe)
-            image = to_image(message, config.camera)
-            known = store.read_data(keyframe.name)
-            yield Picture(keyframe, known, image, partial(recorded.sensors, image, stamp_ns))
+            with contextlib.suppress(ImageError):
+                image = to_image(message, config.camera)
+                known = store.read_data(keyframe.name)
+                yield Picture(keyframe, known, image, partial(recorded.sensors, image, stamp_ns))
 
 
 def _of_camera(keyframes: Iterable[Keyframe], frame_id: str) -> Keyframe | None:

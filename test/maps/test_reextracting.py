@@ -163,6 +163,18 @@ def test_images_of_a_bag_are_found_by_their_stamps(path: Path, tmp_path: Path) -
     assert all(each.features is not None for each in content(out).values())
 
 
+def test_a_damaged_image_of_a_bag_is_left_out_and_counted(path: Path, tmp_path: Path) -> None:
+    images = [
+        ((100 + 2 * place) * SECOND, image((100 + 2 * place) * SECOND, picture(place, 640)))
+        for place in range(5)
+    ]
+    images[1][1].data = images[1][1].data[:10]
+    bag = write_bag(tmp_path / "bag", {"/camera": images})
+    source = of_bags(path, [bag], "", Config())
+    done = re_extract(path, path.with_name("b.db"), Corners(), source)
+    assert (done.described, done.without) == (4, 2)
+
+
 def test_the_command_takes_the_model_that_comes_with_the_package(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
