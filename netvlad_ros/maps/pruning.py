@@ -87,10 +87,12 @@ def prune(
         refuse_existing(out)
     keyframes, descriptors = _all(path)
     gone = {each.name for each in keyframes if surplus.names(each)}
-    if surplus.sessions and not gone:
-        raise DatabaseError(
-            f"{path}: has no session {', '.join(surplus.sessions)}; `netvlad map info` lists them."
-        )
+    sessions = {each.session.uuid for each in keyframes}
+    for named in surplus.sessions:
+        if not named or not any(each.startswith(named) for each in sessions):
+            raise DatabaseError(
+                f"{path}: has no session {named or '(no name)'}; `netvlad map info` lists them."
+            )
     if surplus.alike:
         gone |= _of_places(path, gone, surplus.alike, config, progress)
     if surplus.max_keyframes:

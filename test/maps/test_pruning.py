@@ -82,6 +82,8 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(
     [
         ([], "expected --session, --before, --alike or --max"),
         (["--session", "f00"], "has no session f00; `netvlad map info` lists them"),
+        (["--session", "aa", "--session", "f00"], "has no session f00"),
+        (["--session", ""], "has no session (no name)"),
         (["--max", "1"], "expected -o MAP for what is left, or --dry-run"),
     ],
 )
