@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,16 +34,27 @@ from netvlad_ros.maps.files import (
     write_map,
 )
 from netvlad_ros.retrieval.database import check_descriptors
-from netvlad_ros.store.keyframe_data import CAMERA_MODEL, LOCAL_FEATURES
+from netvlad_ros.store.keyframe_data import CAMERA_MODEL, LOCAL_FEATURES, ODOMETRY, Table
 from netvlad_ros.store.keyframe_store import StoredKeyframes, StoreHeader
 from netvlad_ros.store.sqlite_store import SqliteStore
 
+T = TypeVar("T")
 Name = tuple[str, int]
 FORMAT, VERSION = "netvlad_ros map", 1
 COLUMNS = ("session", "number", "stamp_ns", "external_id", "robot", "camera", "map", "camera_model")
 # A stamp that another program wrote with six digits is still that of its keyframe.
 STAMP_TOLERANCE_NS = 1_000_000
 ROWS_AT_ONCE = 64
+# What reading a file raises that is damaged, empty or of another kind.
+_UNFIT = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # nested too deep, encrypted
+    csv.Error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -235,15 +246,20 @@ class _Reader:
 
     def _data(self, row: int) -> tuple[Name, ImageData]:
         name, model = self.keyframes[row].name, self._models[row]
-        thumbnail = self._folder / "thumbnails" / f"{row:06}.jpg"
         corrected = self._poses["corrected"].get(name)
         return name, ImageData(
             self._features(f"features/{row:06}.npz"),
             model,
             self._poses["odometry"].get(name, (None,))[0],
             None if corrected is None else CorrectedPose(*corrected, 0),
-            thumbnail.read_bytes() if thumbnail.is_file() else None,
+            self._thumbnail(f"thumbnails/{row:06}.jpg"),
         )
+
+    def _thumbnail(self, name: str) -> bytes | None:
+        if not (self._folder / name).is_file():
+            return None
+        with self._reading(name):
+            return (self._folder / name).read_bytes()
 
     def _features(self, name: str) -> LocalFeatures | None:
         if not (self._folder / name).is_file():
@@ -257,8 +273,7 @@ class _Reader:
                 stored.get("points_m"),
                 points_from,
             )
-            LOCAL_FEATURES.to_row(features)
-            return features
+            return _storable(LOCAL_FEATURES, features)
 
     def _all_poses(self, kind: str) -> dict[Name, tuple[Pose, str]]:
         """With the names of their graphs, by the names of keyframes."""
@@ -275,7 +290,7 @@ class _Reader:
                         pose = Pose(
                             frames["frame_id"], frames["child_frame_id"], values[:3], values[3:]
                         )
-                        poses[name] = pose, frames["graph"]
+                        poses[name] = _storable(ODOMETRY, pose), str(frames["graph"])
         return poses
 
     @contextlib.contextmanager
@@ -287,8 +302,8 @@ class _Reader:
             reason = f"can't be read ({error.strerror or error})"
         except KeyError as error:
             reason = f"has no {error.args[0]}"
-        except (ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            reason = str(error)
+        except _UNFIT as error:
+            reason = str(error) or "can't be read"
         else:
             return
         raise DatabaseError(f"{self._folder / file}: {reason}; docs/maps.md describes this folder.")
@@ -308,8 +323,18 @@ def _camera(values: Mapping[str, Any]) -> CameraModel:
         for name in ("k", "d", "base_from_camera")
     }
     camera = CameraModel(**{**values, **arrays})
-    CAMERA_MODEL.to_row(camera)
-    return camera
+    if not (np.isfinite(camera.k).all() and np.isfinite(camera.d).all()):
+        raise ValueError("camera_models: expected numbers, got NaN or infinity")
+    return _storable(CAMERA_MODEL, camera)
+
+
+def _storable(table: Table[T], value: T) -> T:
+    """The same. Raises ValueError if a database would take it for damaged."""
+    row = zip(table.columns.items(), table.to_row(value), strict=True)
+    for (name, types), stored in row:
+        if not isinstance(stored, types):
+            raise ValueError(f"{name} can't be {stored!r}")
+    return value
 
 
 def _lines(path: Path, count: int) -> list[dict[str, str]]:
@@ -323,7 +348,9 @@ def _lines(path: Path, count: int) -> list[dict[str, str]]:
 def _keyframes(lines: Sequence[Mapping[str, str]]) -> list[Keyframe]:
     sessions: dict[str, Session] = {}
     keyframes = []
-    for line in lines:
+    for number, line in enumerate(lines, 2):
+        if None in line.values():
+            raise ValueError(f"line {number}: has fewer columns than the first line")
         uuid = line["session"]
         if not re.fullmatch("[0-9a-f]{32}", uuid):
             raise ValueError(f"session {uuid}: expected 32 hexadecimal digits")

@@ -160,6 +160,16 @@ TUM = f"odometry/{SESSION.uuid}.tum"
         (_changed(TUM, " 0 0 0 1", " 0 0 nan 1"), TUM),
         (_changed(TUM, "1700000002.", "1600000000."), TUM),
         (_cut("features/000002.npz"), "features/000002.npz"),
+        (_cut("features/000002.npz", 0), "features/000002.npz"),
+        (_cut("descriptors.npy", 0), "descriptors.npy"),
+        (_changed("map.json", '"format"', "[" * 100_000), "map.json"),
+        (
+            _changed("map.json", '"distortion_model": "plumb_bob"', '"distortion_model": 7'),
+            "map.json",
+        ),
+        (_changed("map.json", '"child_frame_id": "base', '"child_frame_id": 7, "": "'), TUM),
+        (_changed("keyframes.csv", ",0\n", "\n"), "keyframes.csv"),
+        (_changed("keyframes.csv", ",0\n", f",{'0' * 200_000}\n"), "keyframes.csv"),
         (lambda folder: (folder / "keyframes.csv").unlink(), "keyframes.csv"),
     ],
 )
