@@ -15,6 +15,7 @@ from netvlad_ros.data.image_files import read_image
 from netvlad_ros.errors import NetVLADError
 from netvlad_ros.extraction.extractor import NetVLADExtractor
 from netvlad_ros.image_data import CameraModel
+from netvlad_ros.maps.files import refuse_input
 from netvlad_ros.retrieval.closures import verdict_of
 from netvlad_ros.search.localising import Answer, MapLookUp, draw_answers
 from netvlad_ros.sensors.camera_file import FORMS, camera_of
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a table for each image, then where it was taken."""
+    refuse_input(arguments.output, arguments.map, *arguments.images)
     config = load_config(arguments.config, arguments.set)
     config = config if arguments.model is None else with_model(config, arguments.model)
     mount = mount_of(config.sensors.base_from_camera)

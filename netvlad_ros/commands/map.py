@@ -19,7 +19,7 @@ from netvlad_ros.constants import NANOSECONDS
 from netvlad_ros.errors import DatabaseError
 from netvlad_ros.inspection.json_file import write_json
 from netvlad_ros.maps.alignment import Alignment
-from netvlad_ros.maps.files import Progress
+from netvlad_ros.maps.files import Progress, refuse_input
 from netvlad_ros.maps.folder import export_map, import_map
 from netvlad_ros.maps.info import MapInfo, SessionInfo, map_info
 from netvlad_ros.maps.merging import Merged, merge
@@ -28,6 +28,8 @@ from netvlad_ros.maps.reextracting import of_bags, of_thumbnails, re_extract
 from netvlad_ros.shipped import HELP
 from netvlad_ros.store.migrations import VERSION
 
+# In characters: tables are whole, however narrow the terminal is: `prune` asks for what stands in them.
+WIDEST = 1000
 ACTIONS = {
     "info": "what is in a map, from when, how much it takes, and whether all of it can be read",
     "merge": "one map of two; loop closures between them bring corrected poses into one frame",
@@ -64,6 +66,7 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    refuse_input(arguments.json, arguments.map)
     with _progress("read") as progress:
         info = map_info(arguments.map, progress)
     _print_info(info)
@@ -73,7 +76,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _print_info(info: MapInfo) -> None:
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, width=WIDEST)
     console.print(info.path, style="bold", soft_wrap=True)
     of_today = "" if info.format_version == VERSION else f"; a save makes it {VERSION}"
     facts = {
@@ -165,7 +168,8 @@ def _merge(arguments: argparse.Namespace) -> int:
     print(
         f"{arguments.output}: {merged.keyframes} keyframes, {merged.in_both} of them in both maps"
     )
-    print(*(_aligned(each, merged) for each in merged.alignments), sep="\n")
+    for each in merged.alignments:
+        print(_aligned(each, merged))
     if not merged.alignments:
         print(f"{second} has no corrected poses: there is nothing to align")
     return 0

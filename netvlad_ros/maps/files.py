@@ -67,6 +67,16 @@ def refuse_existing(path: Path) -> None:
         raise DatabaseError(f"{path}: is there already; choose another name, or remove it first.")
 
 
+def refuse_input(out: Path | None, *inputs: str | Path) -> None:
+    """Raises DatabaseError if a file that is about to be written is one of those that are read."""
+    for each in inputs:
+        with contextlib.suppress(OSError, ValueError):  # it is not there yet
+            if out is not None and os.path.samefile(out, each):  # noqa: PTH121 - takes both
+                raise DatabaseError(
+                    f"{out}: would be written over, and is read as {each}; choose another name."
+                )
+
+
 def write_map(path: Path, header: StoreHeader, blocks: Iterable[StoredKeyframes]) -> None:
     """All of a map, or nothing: it is written beside its place, on the same disk, and then renamed.
 

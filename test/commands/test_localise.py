@@ -115,6 +115,16 @@ def test_an_image_is_localised_with_a_table_and_a_picture(
     assert a_map.read_bytes() == before
 
 
+def test_the_picture_is_not_written_over_an_image_or_the_map(
+    localise: Run, a_map: Path, image: Path
+) -> None:
+    before = a_map.read_bytes(), image.read_bytes()
+    for picture in (image, a_map):
+        code, _, complaints = localise(a_map, image, "-o", picture)
+        assert (code, "choose another name" in complaints) == (1, True)
+    assert (a_map.read_bytes(), image.read_bytes()) == before
+
+
 def test_without_a_mount_the_pose_is_of_the_camera(localise: Run, a_map: Path, image: Path) -> None:
     code, said, _ = localise(a_map, image, "--camera", CAMERA)
     assert code == 0

@@ -87,6 +87,29 @@ def test_the_command_prints_it_and_writes_it(
     assert json.loads((tmp_path / "a.json").read_text())["keyframes"] == 5
 
 
+def test_figures_are_not_written_over_the_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "a.db", drive(range(3)))
+    before = path.read_bytes()
+    (tmp_path / "link.json").symlink_to(path)
+    for figures in (path, tmp_path / "link.json"):
+        assert cli.main(["map", "info", str(path), "--json", str(figures)]) == 1
+        assert "choose another name" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_sessions_are_whole_in_a_narrow_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = save(tmp_path / "a.db", drive(range(3), session=Session("a" * 32)))
+    assert cli.main(["map", "info", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "a" * 32 in said
+    assert "…" not in said
+
+
 def test_an_empty_map_has_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path / "a.db")
     assert cli.main(["map", "info", str(path)]) == 0
