@@ -27,6 +27,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
+from netvlad_ros.verification.rigid import rigid, rotation_of
+
 PATIENCE_S = 60.0  # a busy machine is slow; a broken node never gets there
 RELIABLE = QoSProfile(depth=1000)
 
@@ -298,6 +300,13 @@ def stamp(nanoseconds: int) -> Time:
 
 def stamp_ns(header: Any) -> int:
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def matrix_of(transform: Any) -> np.ndarray:
+    """(4, 4) of a geometry_msgs/Transform."""
+    at, turned = transform.translation, transform.rotation
+    rotation = rotation_of(np.array([turned.x, turned.y, turned.z, turned.w]))
+    return rigid(rotation, np.array([at.x, at.y, at.z]))
 
 
 def picture(seed: int = 0, width: int = 64, height: int = 48) -> np.ndarray:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from foreign_messages import Foreign
-from live_nodes import NodeProcess, Start, raw_image, stamp
+from live_nodes import NodeProcess, Start, matrix_of, raw_image, stamp
 from sensor_msgs.msg import CameraInfo, Image
 
 from netvlad_ros.graph.conventions import gtsam_covariance
 from netvlad_ros.msg import Keyframe, LoopClosure, LoopClosureGeometry
 from netvlad_ros.nodes.image_data_messages import motion_message
 from netvlad_ros.verification.motion import Motion
-from netvlad_ros.verification.rigid import exp, rigid, rotation_of
+from netvlad_ros.verification.rigid import exp
 
 pytestmark = pytest.mark.needs("rclpy")
 
@@ -157,12 +157,6 @@ def rtabmap(start_shared: Start, foreign: Foreign) -> Rtabmap:
 
 
 NEW, OLD = keyframe(12, 12 * SECOND), keyframe(11, 11 * SECOND)
-
-
-def matrix_of(transform: Any) -> np.ndarray:
-    at, turned = transform.translation, transform.rotation
-    rotation = rotation_of(np.array([turned.x, turned.y, turned.z, turned.w]))
-    return rigid(rotation, np.array([at.x, at.y, at.z]))
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 """Keyframes and closures come in by topics; corrected keyframes and odometry go out, whatever else comes."""
 
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from live_nodes import NodeProcess, Start, stamp
+from foreign_messages import Foreign
+from live_nodes import NodeProcess, Start, matrix_of, stamp
 from made_up_drives import LAP, ODOMETRY, TRUTH, pose_of
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
@@ -126,6 +128,45 @@ def test_keyframes_and_odometry_are_corrected_by_closures_of_which_some_are_wron
     assert found.twist.twist.linear.x == 2.0
     at = found.pose.pose.position
     assert math.dist((at.x, at.y, at.z), TRUTH[-1][:3, 3]) < 1.2
+    assert node.end() == 0
+
+
+@pytest.mark.slow
+def test_a_closure_moves_odometrys_frame_in_the_map_on_tf(start: Start, foreign: Foreign):
+    environment = foreign.environment("tf2_msgs")
+    parameters = {"pose_graph.period_s": 0.05, "pose_graph.map_frame": "site"}
+    node = start("pose_graph_node", parameters, environment=environment)
+    node.until_ready()
+    assert not node.says("tf2_msgs")
+    inputs = Inputs(node)
+    sent = node.ros.listen(import_module("tf2_msgs.msg").TFMessage, "/tf")
+    corrected = node.ros.listen(Odometry, node.topic("corrected_odometry"))
+    for number, odometry in enumerate(ODOMETRY):
+        inputs.send(matches_of(number, odometry))
+    last = 2 * LAP - 1
+
+    def newest() -> np.ndarray:
+        """Of odometry's frame in the map."""
+        (transform,) = sent[-1].transforms
+        return matrix_of(transform.transform)
+
+    node.until(lambda: sent, lambda: inputs.send(odometry_of(last)))
+    np.testing.assert_allclose(newest(), np.eye(4), atol=1e-9)
+    inputs.send(closure_of(LAP - 1, last))
+    node.until(lambda: not np.allclose(newest(), np.eye(4)), lambda: inputs.send(odometry_of(last)))
+    (transform,) = sent[-1].transforms
+    assert (transform.header.frame_id, transform.child_frame_id) == ("site", "odom")
+    assert transform.header.stamp == stamp(last * SECOND)
+    # Where the robot was a lap ago it is again, and corrected_odometry says the same.
+    in_map = newest() @ ODOMETRY[last]
+    off_m = math.dist(in_map[:3, 3], ODOMETRY[LAP - 1][:3, 3])
+    assert off_m < 0.2 < math.dist(ODOMETRY[last][:3, 3], ODOMETRY[LAP - 1][:3, 3])
+
+    def says_the_same() -> bool:
+        at = corrected[-1].pose.pose.position
+        return math.dist(in_map[:3, 3], (at.x, at.y, at.z)) < 1e-9
+
+    node.until(says_the_same)
     assert node.end() == 0
 
 
