@@ -138,8 +138,8 @@ class PoseGraph:
         closures = [c for c in closures if part_of[c.query.name] in guess]
         vertices, is_right = self._solved(first, guess, closures)
         used = [c for c, right in zip(closures, is_right, strict=True) if right]
-        for closure in closures:
-            if closure not in used:
+        for closure, right in zip(closures, is_right, strict=True):
+            if not right:
                 rejected[closure] = "odometry and the other closures contradict it"
         poses = {
             (part.session, number): pose
@@ -263,15 +263,10 @@ def _prior(pose: np.ndarray, sd_m: float, sd_rad: float) -> Motion:
 
 def _filled(part: Part, vertices: Mapping[Name, np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     """All keyframes of a part with their poses (4, 4), from those of its vertices."""
-    begin = 0
-    for (_, first), (uuid, last) in pairwise(part.names):
-        end = part.numbers.index(last, begin)
-        numbers = part.numbers[begin:end]
-        odometry = np.array([part.pose(number) for number in (*numbers, last)])
-        ends = vertices[uuid, first], vertices[uuid, last]
-        yield from zip(numbers, spread(odometry, *ends, part.is_level)[:-1], strict=True)
-        begin = end
-    last_pose = vertices[part.names[-1]]
-    correction = last_pose @ inverse(part.pose(part.vertices[-1]))
-    for number in part.numbers[begin:]:
-        yield number, correction @ part.pose(number)
+    known = np.array([vertices[name] for name in part.names])
+    rows = np.searchsorted(part.numbers, part.vertices)
+    odometry = np.array([part.pose(number) for number in part.numbers])
+    if len(rows) == 1:
+        yield from zip(part.numbers, known[0] @ inverse(odometry[rows[0]]) @ odometry, strict=True)
+    else:
+        yield from zip(part.numbers, spread(odometry, rows, known, part.is_level), strict=True)

@@ -3,12 +3,15 @@
 
 A small motion is six numbers, translation (m) before rotation (rad), in the frame of the child:
 T exp(xi), as GTSAM has it but for the order. Barfoot, State Estimation for Robotics, chapter 7.
+Where many are meant, they have leading dimensions: (..., 4, 4) and (..., 6).
 """
 
 import cv2
 import numpy as np
 
 from netvlad_ros.image_data import Pose
+
+_EYE = np.eye(3)
 
 
 def rigid(rotation: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
@@ -19,9 +22,9 @@ def rigid(rotation: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
-    """Of a rigid motion."""
-    rotation = matrix[:3, :3].T
-    return rigid(rotation, -rotation @ matrix[:3, 3])
+    """Of one rigid motion or many."""
+    rotations = np.swapaxes(matrix[..., :3, :3], -1, -2)
+    return _rigid(rotations, -rotations @ matrix[..., :3, 3:])
 
 
 def of_pose(pose: Pose) -> np.ndarray:
@@ -50,24 +53,27 @@ def quaternion_of(rotation: np.ndarray) -> np.ndarray:
 
 
 def hat(vector: np.ndarray) -> np.ndarray:
-    """The (3, 3) matrix of the cross product with a vector from the left."""
-    x, y, z = vector
-    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    """The matrices (..., 3, 3) of the cross product with vectors (..., 3) from the left."""
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    result = np.zeros((*vector.shape, 3))
+    result[..., 0, 1], result[..., 0, 2], result[..., 1, 2] = -z, y, -x
+    result[..., 1, 0], result[..., 2, 0], result[..., 2, 1] = z, -y, x
+    return result
 
 
 def adjoint(matrix: np.ndarray) -> np.ndarray:
-    """How a small motion looks from the other side, (6, 6): T exp(xi) is exp(adjoint @ xi) T."""
-    rotation = matrix[:3, :3]
-    result = np.zeros((6, 6))
-    result[:3, :3] = result[3:, 3:] = rotation
-    result[:3, 3:] = hat(matrix[:3, 3]) @ rotation
+    """How small motions look from the other side, (..., 6, 6): T exp(xi) is exp(adjoint @ xi) T."""
+    rotation = matrix[..., :3, :3]
+    result = np.zeros((*matrix.shape[:-2], 6, 6))
+    result[..., :3, :3] = result[..., 3:, 3:] = rotation
+    result[..., :3, 3:] = hat(matrix[..., :3, 3]) @ rotation
     return result
 
 
 def exp(xi: np.ndarray) -> np.ndarray:
-    """From six numbers to the motion (4, 4)."""
-    rotation, _ = cv2.Rodrigues(np.asarray(xi[3:], np.float64))
-    return rigid(rotation, _left_jacobian(xi[3:]) @ xi[:3])
+    """From six numbers (..., 6) to the motion (..., 4, 4)."""
+    jacobian = _left_jacobian(xi[..., 3:])
+    return _rigid(_EYE + hat(xi[..., 3:]) @ jacobian, jacobian @ xi[..., :3, None])
 
 
 def log(matrix: np.ndarray) -> np.ndarray:
@@ -82,9 +88,16 @@ def angle_deg(rotation: np.ndarray) -> float:
     return float(np.degrees(np.linalg.norm(cv2.Rodrigues(rotation)[0])))
 
 
+def _rigid(rotation: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
+    """(..., 4, 4) of rotations (..., 3, 3) and translations (..., 3, 1)."""
+    result = np.zeros((*rotation.shape[:-2], 4, 4))
+    result[..., :3, :3], result[..., :3, 3:], result[..., 3, 3] = rotation, translation_m, 1.0
+    return result
+
+
 def _left_jacobian(rotation: np.ndarray) -> np.ndarray:
-    angle, cross = float(np.linalg.norm(rotation)), hat(rotation)
-    if angle < 1e-6:
-        return np.eye(3) + cross / 2
+    """(..., 3, 3) of rotation vectors (..., 3)."""
+    angle, cross = np.sqrt((rotation * rotation).sum(-1))[..., None, None], hat(rotation)
+    angle = np.maximum(angle, 1e-6)  # below, what follows is as good as it is at this angle
     a, b = (1 - np.cos(angle)) / angle**2, (angle - np.sin(angle)) / angle**3
-    return np.eye(3) + a * cross + b * cross @ cross
+    return np.asarray(_EYE + a * cross + b * (cross @ cross))

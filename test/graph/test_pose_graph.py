@@ -231,8 +231,19 @@ def test_another_process_solves_the_same():
 
 def test_a_stretch_ends_where_it_has_to_and_bends_evenly():
     odometry = np.array(ODOMETRY[:LAP])
-    bent = spread(odometry, TRUTH[0], TRUTH[LAP - 1], is_level=True)
+    ends = np.array([0, LAP - 1])
+    bent = spread(odometry, ends, np.array(TRUTH)[ends], is_level=True)
     np.testing.assert_allclose(bent[-1], TRUTH[LAP - 1])
     off_m = np.linalg.norm(bent[:, :3, 3] - np.array(TRUTH[:LAP])[:, :3, 3], axis=1)
     drift_m = np.linalg.norm(odometry[:, :3, 3] - np.array(TRUTH[:LAP])[:, :3, 3], axis=1)
     assert off_m.max() < 0.3 * drift_m.max()
+
+
+def test_stretches_of_all_lengths_bend_as_if_each_were_alone():
+    odometry, truth = np.array(ODOMETRY), np.array(TRUTH)
+    rows = np.array([0, 1, 3, 16, 17, 50, 2 * LAP - 1])
+    bent = spread(odometry, rows, truth[rows], is_level=True)
+    for first, last in pairwise(rows):
+        stretch, ends = slice(first, last + 1), [first, last]
+        alone = spread(odometry[stretch], np.array([0, last - first]), truth[ends], is_level=True)
+        np.testing.assert_allclose(bent[stretch], alone, atol=1e-9)
