@@ -36,20 +36,21 @@ from netvlad_ros.worlds.world import World
 with quiet_start_up():
     from netvlad_ros.extraction.extractor import NetVLADExtractor
 
-COUNTS = (1_000, 10_000, 100_000)
+COUNTS = (2_000, 10_000, 30_000, 100_000)
 # Of the made-up drive: keyframes of a lap, one closure for so many of later laps, one of these is wrong.
-LAP, EVERY, WRONG = 500, 3, 5
+LAP, EVERY, WRONG = 1_000, 10, 5
 SEEDS = (0, 1, 2)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Made-up drives of 1,000 to 100,000 keyframes; then --towns, with three seeds of drift each."""
+    """Made-up drives of 2,000 to 100,000 keyframes; then --towns, with three seeds of drift each."""
     rows = []
     for count in COUNTS:  # each in a process of its own, whose memory is that of one graph
         with get_context("spawn").Pool(1) as pool:
             rows.append(pool.apply(_solve_made_up, (count,)))
     print_table(
-        f"Laps of {LAP} keyframes; from the second on a closure for {EVERY} of them, one in {WRONG} is wrong",
+        f"Laps of {LAP} keyframes; one in {EVERY} closes a loop with the lap before, one in {WRONG} of these is "
+        "wrong",
         ["keyframes", "closures", "wrong", "left out", "off (m)", "solve (s)", "memory (MB)"],
         rows,
     )
@@ -88,7 +89,7 @@ def _solve_made_up(count: int) -> list[Any]:
         keyframe = Keyframe(session, number, number * 10**9)
         graph.add_keyframe(keyframe, ImageData(odometry=read))
         if number >= LAP and number % EVERY == 0:
-            match = number - LAP * int(rng.integers(1, number // LAP + 1))
+            match = number - LAP
             moved = inverse(truth[match]) @ pose @ exp(rng.normal(0, np.repeat([0.02, 0.003], 3)))
             if rng.random() < 1 / WRONG:
                 moved = moved @ exp(np.append(rng.normal(0, 4, 2), [0, 0, 0, rng.normal(0, 0.5)]))

@@ -110,7 +110,7 @@ ARGUMENTS = [
         "single_process",
         default_value="false",
         choices=["true", "false"],
-        description="All three nodes in one process.",
+        description="The three nodes in one process; pose_graph_node has its own in any case.",
     ),
     DeclareLaunchArgument(
         "pose_graph",

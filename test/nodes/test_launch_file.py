@@ -72,6 +72,25 @@ def test_a_bag_gives_candidates_and_ctrl_c_ends_every_process(
     assert launched.output.count("finished cleanly") == count
 
 
+@pytest.mark.needs("gtsam")
+@pytest.mark.parametrize(("single_process", "count"), [("true", 2), ("false", 4)])
+def test_a_pose_graph_is_a_process_of_its_own_beside_one_or_three(
+    single_process: str, count: int, launch: Callable[..., Launch], ros: Ros, config_file: Path
+) -> None:
+    namespace = f"/launched_graph_{single_process}"
+    launched = launch(
+        namespace=namespace,
+        config_file=config_file,
+        single_process=single_process,
+        pose_graph="true",
+    )
+    nodes = ("descriptor_node", "pose_graph_node")
+    ros.until(lambda: all(f"{namespace}/{node}" in ros.statuses for node in nodes))
+    assert len(launched.pids("pose_graph_node")) == 1
+    assert launched.end() == 0
+    assert launched.output.count("finished cleanly") == count
+
+
 def test_a_configuration_file_that_is_not_there_is_refused(
     launch: Callable[..., Launch], tmp_path: Path
 ) -> None:
