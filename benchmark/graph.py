@@ -49,8 +49,7 @@ def measure(arguments: argparse.Namespace) -> None:
         with get_context("spawn").Pool(1) as pool:
             rows.append(pool.apply(_solve_made_up, (count,)))
     print_table(
-        f"Laps of {LAP} keyframes; one in {EVERY} closes a loop with the lap before, one in {WRONG} of these is "
-        "wrong",
+        f"Laps of {LAP} keyframes; one in {EVERY} closes a loop with the lap before, one of {WRONG} wrongly",
         ["keyframes", "closures", "wrong", "left out", "off (m)", "solve (s)", "memory (MB)"],
         rows,
     )
