@@ -21,6 +21,8 @@ import netvlad_ros
 from netvlad_ros import cli
 from netvlad_ros.commands import config as config_command
 from netvlad_ros.config.files import load_config
+from netvlad_ros.retrieval.database import KeyframeDatabase
+from netvlad_ros.store.sqlite_store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[1]
 NETVLAD = [sys.executable, "-m", "netvlad_ros.cli"]
@@ -277,6 +279,19 @@ def test_replay_reads_every_kind_of_bag(
     code, out, _ = netvlad(*replay_words(write_bag(tmp_path / name, laps(1, 2, 3, 1)), model))
     assert code == 0
     assert "keyframe 3 (3.0 s) looks like keyframe 0" in out
+
+
+def test_replay_makes_a_map_but_not_over_one_that_is_there(
+    netvlad: Run, model: Path, tmp_path: Path
+) -> None:
+    bag, file = write_bag(tmp_path / "drive", laps(1, 2, 3, 1)), tmp_path / "hall.db"
+    code, out, _ = netvlad(*replay_words(bag, model, "--map", file))
+    assert code == 0
+    assert out.splitlines()[-1] == str(file)
+    assert len(KeyframeDatabase.load(SqliteStore(file))) == 4
+    code, _, err = netvlad(*replay_words(bag, model, "--map", file))
+    assert code == 1
+    assert f"{file} is there already; name another file for the map." in err
 
 
 def test_replay_compares_with_a_ground_truth(netvlad: Run, model: Path, tmp_path: Path) -> None:

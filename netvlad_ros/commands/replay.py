@@ -19,11 +19,17 @@ from netvlad_ros.commands.images import (
 from netvlad_ros.config import Config, with_model
 from netvlad_ros.config.files import load_config
 from netvlad_ros.data.bags import Bag
-from netvlad_ros.errors import BagError
+from netvlad_ros.errors import BagError, DatabaseError
 from netvlad_ros.evaluation.closure_report import write_closures
 from netvlad_ros.evaluation.detection_log import DetectionLog
 from netvlad_ros.evaluation.detections import detect
-from netvlad_ros.evaluation.graph_report import GraphReport, graph_report, solved, write_graph
+from netvlad_ros.evaluation.graph_report import (
+    GraphReport,
+    corrected_poses,
+    graph_report,
+    solved,
+    write_graph,
+)
 from netvlad_ros.evaluation.ground_truth import read_ground_truth
 from netvlad_ros.evaluation.report import make_folder, write_report
 from netvlad_ros.evaluation.results import Results
@@ -33,6 +39,7 @@ from netvlad_ros.graph.robust import gtsam_module
 from netvlad_ros.retrieval.loop_detector import LoopDetector
 from netvlad_ros.sensors.recording import RecordedImages
 from netvlad_ros.shipped import HELP
+from netvlad_ros.store.sqlite_store import SqliteStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "graph.g2o, map.png and trajectories for evo: odometry.tum, corrected.tum, truth.tum",
     )
     parser.add_argument(
+        "--map",
+        type=Path,
+        metavar="FILE",
+        help="write the keyframes as a map, to localise in; with --graph with corrected poses",
+    )
+    parser.add_argument(
         "--truth",
         default="",
         metavar="TOPIC",
@@ -87,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
             make_folder(arguments.output)
         results = Results(DetectionLog(), config, extractor.fingerprint, topic, truth)
         images = recorded_images(arguments, bag, topic, config)
-        damage = _run_through(bag, images, extractor, results)
+        detector = LoopDetector(extractor, config)
+        damage = _run_through(bag, images, detector, results)
         tell_sensors(images)
         true_poses = read_truth(bag, arguments.truth) if arguments.graph else None
     _print_summary(results)
@@ -98,6 +112,10 @@ def run(arguments: argparse.Namespace) -> int:
         solution = solved(results.log, config)
         report = graph_report(results.log, config, solution, true_poses)
         _tell_graph(report, arguments.output)
+        detector.database.correct(corrected_poses(results.log, solution, config))
+    if arguments.map:
+        detector.database.save(SqliteStore(arguments.map))
+        print(arguments.map)
     if damage:
         raise damage
     return 0
@@ -110,9 +128,13 @@ def _tell_graph(report: GraphReport, folder: Path | None) -> None:
 
 
 def _replay_config(arguments: argparse.Namespace) -> Config:
-    """Raises GraphError at once where what solves graphs is missing."""
+    """Raises at once GraphError where what solves graphs is missing, DatabaseError where the map can't be."""
     if arguments.graph:
         gtsam_module()
+    if arguments.map and arguments.map.exists():
+        raise DatabaseError(f"{arguments.map} is there already; name another file for the map.")
+    if arguments.map:
+        SqliteStore(arguments.map).check()
     config = load_config(arguments.config, arguments.set)
     return config if arguments.model is None else with_model(config, arguments.model)
 
@@ -124,11 +146,10 @@ def _extractor(config: Config) -> NetVLADExtractor:
 
 
 def _run_through(
-    bag: Bag, recorded: RecordedImages, extractor: NetVLADExtractor, results: Results
+    bag: Bag, recorded: RecordedImages, detector: LoopDetector, results: Results
 ) -> BagError | None:
     """Fills the log and tells each loop when it is found; returns what is wrong with a damaged bag."""
     log, total = results.log, bag.topics[results.topic].count
-    detector = LoopDetector(extractor, results.config)
     images = detect(recorded, detector, results.config.camera, recorded.sensors)
     started_s = time.perf_counter()
     damage = None

@@ -21,9 +21,9 @@ from netvlad_ros.evaluation.trajectories import Trajectory, Truth, aligned, ate_
 from netvlad_ros.figures import save_figure
 from netvlad_ros.graph.parts import GraphClosure
 from netvlad_ros.graph.pose_graph import PoseGraph, Solution
-from netvlad_ros.image_data import ImageData, Pose
+from netvlad_ros.image_data import CorrectedPose, ImageData, Pose
 from netvlad_ros.keyframe import Keyframe
-from netvlad_ros.verification.rigid import of_pose
+from netvlad_ros.verification.rigid import of_pose, quaternion_of
 
 TRUE, CLOSED, LEFT_OUT, WAY = "#bbbbbb", "#2ca02c", "#d62728", "#1f77b4"
 
@@ -82,6 +82,24 @@ def solved(log: DetectionLog, config: Config) -> Solution:
         for closure in each.closures.closures:
             graph.add_closure(closure.match.keyframe, closure.query, closure.geometry)
     return graph.solve()
+
+
+def corrected_poses(
+    log: DetectionLog, solution: Solution, config: Config
+) -> dict[tuple[str, int], CorrectedPose]:
+    """By the names of keyframes, as a map keeps them."""
+    solved_ns = log.keyframes[-1].query.keyframe.stamp_ns
+    found = {}
+    for each in log.keyframes:
+        matrix = solution.poses.get(each.query.keyframe.name)
+        if matrix is None:
+            continue
+        odometry = each.query.data.odometry
+        child_frame_id = "" if odometry is None else odometry.child_frame_id
+        position_m, turned = matrix[:3, 3], quaternion_of(matrix[:3, :3])
+        pose = Pose(config.pose_graph.map_frame, child_frame_id, position_m, turned)
+        found[each.query.keyframe.name] = CorrectedPose(pose, "replay", solved_ns)
+    return found
 
 
 def graph_report(

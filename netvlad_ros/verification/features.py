@@ -20,8 +20,12 @@ class FeatureExtractor(Protocol):
 
     method: str
 
-    def extract(self, image: np.ndarray) -> LocalFeatures:
-        """image: uint8, RGB (H, W, 3) or grey (H, W). The best features, without their depth."""
+    def extract(self, image: np.ndarray, equalise: bool = True) -> LocalFeatures:
+        """The best features, without their depth.
+
+        image:    uint8, RGB (H, W, 3) or grey (H, W).
+        equalise: contrast first, so that dark parts have features too.
+        """
 
 
 class OpenCVFeatures:
@@ -37,10 +41,11 @@ class OpenCVFeatures:
         self._detector: Any = _DETECTORS[method](max_features)
         self._equalizer = cv2.createCLAHE(CONTRAST_LIMIT)
 
-    def extract(self, image: np.ndarray) -> LocalFeatures:
+    def extract(self, image: np.ndarray, equalise: bool = True) -> LocalFeatures:
         """See FeatureExtractor."""
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
-        grey = self._equalizer.apply(grey)
+        if equalise:
+            grey = self._equalizer.apply(grey)
         keypoints, descriptors = self._detector.detectAndCompute(grey, None)
         if descriptors is None:
             empty = np.zeros((0, self._detector.descriptorSize()), _DTYPES[self.method])

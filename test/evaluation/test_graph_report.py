@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from three_places import AGAIN, BASES, CONFIG, SECOND, made_up_drive
 
-from netvlad_ros.evaluation.graph_report import GraphReport, graph_report, solved, write_graph
+from netvlad_ros.evaluation.graph_report import (
+    GraphReport,
+    corrected_poses,
+    graph_report,
+    solved,
+    write_graph,
+)
 from netvlad_ros.evaluation.trajectories import Truth
 from netvlad_ros.image_data import Pose
 from netvlad_ros.verification.rigid import exp, quaternion_of
@@ -64,3 +70,12 @@ def test_a_drive_without_odometry_says_that_there_is_no_trajectory(tmp_path: Pat
     assert any("no keyframe has both a corrected pose and odometry" in s for s in found.sentences)
     write_graph(tmp_path, found)
     assert (tmp_path / "corrected.tum").read_text() == ""
+
+
+def test_corrected_poses_are_kept_as_a_map_keeps_them() -> None:
+    log = made_up_drive(last=DRIFTED).log
+    poses = corrected_poses(log, solved(log, CONFIG), CONFIG)
+    again = poses[log.keyframes[3].query.keyframe.name]
+    assert again.pose.position_m == pytest.approx(AGAIN[:3, 3], abs=0.1)
+    assert (again.pose.frame_id, again.graph) == ("map", "replay")
+    assert again.solved_ns == 5 * SECOND
