@@ -41,6 +41,7 @@ def test_a_place_that_the_map_shows_twice_is_closed_with_both(
         "database.path": str(tmp_path / "map.db"),
         "database.exclude_recent_s": 0.0,
         "candidates.min_similarity": 0.8,
+        "closures.min_agreeing": 0,
     }
 
     def running(namespace: str) -> tuple[list[NodeProcess], Publisher, list[Any]]:
